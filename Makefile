@@ -1,0 +1,51 @@
+# Every target sets up what it needs: only Python 3.11+, git and make have to be there.
+.DEFAULT_GOAL := help
+SHELL := bash
+
+UV := .tools/bin/uv
+BIN := .venv/bin
+MEMBERS := sandbox tap-oso-example
+# Packages need not agree on the names of their test modules, so mypy sees one of them at a time.
+TYPED := $(MEMBERS) tests benchmarks
+
+# The loaded environment would win over .venv in uv.
+unexport VIRTUAL_ENV
+
+.PHONY: help setup demo-http test lint format clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+$(UV):
+	python3 -m venv .tools
+	.tools/bin/pip install --quiet --disable-pip-version-check uv==0.13.8
+
+.venv/.synced: $(UV) pyproject.toml uv.lock $(MEMBERS:%=%/pyproject.toml)
+	$(UV) sync --quiet --locked
+	@touch $@
+
+.meltano/.installed: .venv/.synced meltano.yml $(wildcard extract/*.yml load/*.yml plugins/*/*.lock)
+	$(BIN)/meltano --log-level warning install
+	@touch $@
+
+setup: .venv/.synced .meltano/.installed ## make the environment and install the plugins
+
+demo-http: setup ## run the example tap against a local server and show what it wrote
+	@$(BIN)/sandbox demo http
+
+test: setup ## run every test (ARGS="-k name" for some of them)
+	$(BIN)/pytest $(ARGS)
+
+lint: .venv/.synced ## check style, types and the lock file
+	$(UV) lock --check --quiet
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	@for part in $(TYPED); do echo "mypy $$part"; $(BIN)/mypy $$part || exit 1; done
+
+format: .venv/.synced ## rewrite the code in the project's style
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean: ## remove the environments, caches, state and output
+	rm -rf .tools .venv .meltano .mypy_cache .pytest_cache .ruff_cache .hypothesis output
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Local services for trying, testing and measuring OSO Connect."""

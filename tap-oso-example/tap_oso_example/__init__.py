@@ -1,0 +1,1 @@
+"""Singer tap for the XKCD and GitHub APIs: the example to copy for a new HTTP source."""
