@@ -121,16 +121,16 @@ class ConcurrentStream(RESTStream[Any]):
         Raises:
             FatalAPIError: A request failed for good; the message names URL and status.
         """
-        if self.parent_stream_type is not None and not self._parent_contexts:
+        partitions = self.partitions
+        if partitions == []:
             return
         if self._series is None:
-            contexts: Sequence[Context | None] = self.partitions or [context]
-            self._series = self.fetch(contexts)
+            self._series = self.fetch([context] if partitions is None else partitions)
         _, records = next(self._series)
         yield from records
 
     def fetch(
-        self, contexts: Sequence[Context | None]
+        self, contexts: Sequence[Mapping[str, Any] | None]
     ) -> Iterator[tuple[Context | None, Iterator[Record]]]:
         """Request the series of each context concurrently; yield them in order, and log progress.
 
@@ -248,6 +248,8 @@ class ConcurrentStream(RESTStream[Any]):
             # What is written stays written: the next run goes on from here.
             self._tap.state_writer.write_state(self.tap_state)
             raise
+        finally:
+            self._closed.set()
         self._sync_dependents()
 
     def _sync_dependents(self) -> None:
