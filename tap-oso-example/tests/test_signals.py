@@ -56,7 +56,7 @@ def test_a_signal_ends_the_tap_within_two_seconds_with_its_state(
     state = messages[-1]["value"]
     assert state["bookmarks"]["xkcd_comics"]["replication_key_value"] == numbers[-1]
 
-    server._faults = type(server._faults)()
+    server.heal()
     (tmp_path / "state.json").write_text(json.dumps(state))
     out, _ = start("--state", str(tmp_path / "state.json"), organizations=[]).communicate(
         timeout=30

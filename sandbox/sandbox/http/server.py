@@ -111,6 +111,10 @@ class HttpSandbox:
         """
         self._faults.add(Fault(path, kind, times))
 
+    def heal(self) -> None:
+        """Take back all faults."""
+        self._faults = Faults()
+
     def start(self) -> None:
         """Start serving, and return when the socket is open.
 
