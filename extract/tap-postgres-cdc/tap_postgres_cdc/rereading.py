@@ -1,0 +1,85 @@
+"""Values that the log leaves out because an update did not change them: read from the table.
+
+What is read is the value of now, which may be newer than the change; then the log holds a later
+change with that value. A row that is gone by now is deleted, or gets another key, by a later change.
+"""
+
+import threading
+from collections.abc import Sequence
+
+import psycopg
+from psycopg import sql
+
+from tap_postgres_cdc import visibility
+
+Key = tuple[bytes | None, ...]
+Row = dict[str, bytes | None]
+
+
+class Rereader:
+    """Reads large values by key."""
+
+    def __init__(self, connection: psycopg.Connection, stop: threading.Event) -> None:
+        """Take a connection that is not in a transaction."""
+        self._connection = connection
+        self._stop = stop
+
+    def read(
+        self,
+        table: tuple[str, str],
+        key: Sequence[str],
+        columns: Sequence[str],
+        rows: Sequence[Key],
+        xids: set[int],
+    ) -> dict[Key, Row]:
+        """Read columns of the rows that still exist.
+
+        Args:
+            table: Schema and name.
+            key: Names of the key columns.
+            columns: Names of what to read; one that was dropped since is null.
+            rows: Keys as the server's text.
+            xids: Transactions that have to be visible first, or their rows would seem gone.
+
+        Raises:
+            Interrupted: The run was asked to stop.
+            psycopg.Error: The server could not.
+        """
+        visibility.wait_until_visible(self._connection, xids, self._stop)
+        existing = self._existing(table)
+        if not existing.issuperset(key):
+            return {}
+        present = [column for column in columns if column in existing]
+        cursor = self._connection.execute(_query(table, key, present, rows))
+        result = cursor.pgresult
+        assert result is not None
+        visibility.wait_until_durable(self._connection)
+        found = {}
+        for i in range(result.ntuples):
+            values = [result.get_value(i, j) for j in range(result.nfields)]
+            row: Row = dict.fromkeys(columns)
+            row.update(zip(present, values[len(key) :], strict=True))
+            found[tuple(values[: len(key)])] = row
+        return found
+
+    def _existing(self, table: tuple[str, str]) -> set[str]:
+        query = (
+            "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%s)"
+            " AND attnum > 0 AND NOT attisdropped"
+        )
+        name = sql.Identifier(*table).as_string()
+        return {column for (column,) in self._connection.execute(query, [name])}
+
+
+def _query(
+    table: tuple[str, str], key: Sequence[str], columns: Sequence[str], rows: Sequence[Key]
+) -> sql.Composed:
+    """SQL that finds rows by key; literals without a type take that of the column."""
+    names = sql.SQL(", ").join(map(sql.Identifier, key))
+    keys = (sql.SQL(", ").join(sql.Literal((v or b"").decode()) for v in row) for row in rows)
+    return sql.SQL("SELECT {} FROM {} WHERE ({}) IN ({})").format(
+        sql.SQL(", ").join(map(sql.Identifier, (*key, *columns))),
+        sql.Identifier(*table),
+        names,
+        sql.SQL(", ").join(sql.SQL("({})").format(row) for row in keys),
+    )
