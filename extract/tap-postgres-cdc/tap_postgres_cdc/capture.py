@@ -26,7 +26,7 @@ from tap_postgres_cdc.settings import Settings
 from tap_postgres_cdc.snapshot import SnapshotCopy, TakenSnapshot
 from tap_postgres_cdc.state import Bookmark, Handoff, SlotState, State, why_copy
 from tap_postgres_cdc.typecatalog import TypeCatalog
-from tap_postgres_cdc.visibility import Interrupted
+from tap_postgres_cdc.visibility import Interrupted, wait_until_durable
 
 logger = logging.getLogger("tap-postgres-cdc")
 
@@ -147,6 +147,9 @@ class Capture:
             taken = TakenSnapshot.take(connection, self._stop)
             # The columns have to be those the snapshot sees.
             publication = self._discover(connection, types)
+        else:
+            # Nor may the state know of a table what a crash of the server could undo.
+            wait_until_durable(connection)
         plan = self._plan(publication, taken)
         prerequisites.check_readable(plan.to_copy, self._settings.username)
         prerequisites.warn_of_tables([captured.table for captured in plan.tables], publication)

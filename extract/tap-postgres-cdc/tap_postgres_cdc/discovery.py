@@ -28,7 +28,12 @@ SELECT c.oid::bigint AS oid, p.schemaname AS schema, p.tablename AS name, p.rowf
   (SELECT max(attnum) FROM pg_attribute WHERE attrelid = c.oid) AS attributes,
   (
     SELECT coalesce(jsonb_agg(jsonb_build_array(a.attnum, a.attname, a.atttypid::bigint,
-      a.atttypmod, a.attndims, a.atthasmissing,
+      a.atttypmod, a.attndims, EXISTS (
+        -- Of a partitioned table it is the partitions that have the rows.
+        SELECT FROM pg_attribute x WHERE x.attname = a.attname AND x.atthasmissing
+          AND (x.attrelid = c.oid
+            OR x.attrelid IN (SELECT relid FROM pg_partition_tree(c.oid)))
+      ),
       has_column_privilege(c.oid, a.attnum, 'SELECT')) ORDER BY a.attnum), '[]')
     FROM pg_attribute a
     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
