@@ -20,7 +20,7 @@ import psycopg
 HOST: Final = "127.0.0.1"
 PASSWORD: Final = "sandbox"  # noqa: S105 - of a server that listens on loopback only
 
-# Durability against a crash of the machine costs tests their speed; crashes of processes lose nothing.
+# Safety from a crash of the machine costs tests their speed; crashes of processes lose nothing.
 SETTINGS: Final[Mapping[str, str]] = {
     "fsync": "off",
     "listen_addresses": HOST,

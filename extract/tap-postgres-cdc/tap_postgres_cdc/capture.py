@@ -1,4 +1,4 @@
-"""One run: check, copy what is not copied yet, then stream up to where the log ended at the start."""
+"""One run: check, copy what is not copied yet, then stream to where the log ended at the start."""
 
 import logging
 import threading
@@ -6,13 +6,13 @@ import time
 from collections.abc import Mapping
 from contextlib import closing
 from datetime import UTC, datetime
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, cast
 
 import psycopg
 
 from tap_postgres_cdc import prerequisites
 from tap_postgres_cdc.captured import Captured, Selection, selected_table_columns
-from tap_postgres_cdc.connection import Connector
+from tap_postgres_cdc.connection import Connector, one_row
 from tap_postgres_cdc.discovery import Publication, Table, discover
 from tap_postgres_cdc.follow import Follower
 from tap_postgres_cdc.output import Output
@@ -118,9 +118,7 @@ class Capture:
         slot = prerequisites.find_slot(connection, self._settings.slot)
         with closing(self._connector.connect_to_replicate()) as replication:
             system = identify_system(replication)
-        end_lsn = parse_lsn(
-            connection.execute("SELECT pg_current_wal_flush_lsn()::text").fetchone()[0]  # type: ignore[index]
-        )
+        end_lsn = parse_lsn(one_row(connection, "SELECT pg_current_wal_flush_lsn()::text")[0])
         now = SlotState(slot.name, system["systemid"], int(system["timeline"]), slot.confirmed_lsn)
         if self._state.slot:
             prerequisites.check_state(self._state.slot, slot, now, end_lsn)
@@ -213,8 +211,7 @@ class Capture:
         end_lsn: int,
     ) -> None:
         """Stream the changes of captured tables."""
-        settings, slot = self._settings, self._state.slot
-        assert slot is not None
+        settings, slot = self._settings, cast(SlotState, self._state.slot)
         progress = StreamProgress(end_lsn)
 
         def advance(lsn: int, changes: int) -> None:
@@ -285,10 +282,10 @@ def _captured(
         return Captured(
             table, stream, fresh, is_logged=False
         ), "its replication method is FULL_TABLE"
-    if reason := why_copy(known, table, columns):
+    reason = why_copy(known, table, columns)
+    if known is None or reason:
         if taken:
             fresh.handoff = Handoff(taken.seen, taken.until)
-        return Captured(table, stream, fresh), reason
-    assert known is not None
+        return Captured(table, stream, fresh), reason or ""
     bookmark, reason = known.renewed(fresh)
     return Captured(table, stream, bookmark), reason

@@ -3,9 +3,9 @@
 import os
 import ssl
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import psycopg
 
@@ -28,6 +28,18 @@ _SESSION: Final = {
     "row_security": "off",
 }
 _CONNECT_SECONDS: Final = 15
+
+
+def one_row(
+    connection: psycopg.Connection, query: str, parameters: Sequence[Any] = ()
+) -> tuple[Any, ...]:
+    """The first row of a query that always gives one.
+
+    Raises:
+        psycopg.Error: The server could not answer.
+    """
+    row = connection.execute(query, parameters or None).fetchone()
+    return cast("tuple[Any, ...]", row)
 
 
 class Connector:

@@ -10,7 +10,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from contextlib import suppress
+from typing import IO, Any, Final, cast
 
 import psycopg
 
@@ -48,6 +49,8 @@ class RemoteCopier:
             stdout=subprocess.PIPE,
             pass_fds=descriptors,
         )
+        self._orders = cast("IO[bytes]", self._process.stdin)
+        self._answers = cast("IO[bytes]", self._process.stdout)
         self._send((parameters, snapshot_id))
 
     def copy(self, job: CopyJob) -> Iterator[Batch]:
@@ -67,25 +70,20 @@ class RemoteCopier:
         """End the process, whatever it is doing."""
         self._process.kill()
         self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream:
-                try:
-                    stream.close()
-                except BrokenPipeError:
-                    pass
+        for stream in (self._orders, self._answers):
+            with suppress(BrokenPipeError):
+                stream.close()
 
     def _send(self, message: object) -> None:
-        assert self._process.stdin is not None
         try:
-            pickle.dump(message, self._process.stdin)
-            self._process.stdin.flush()
+            pickle.dump(message, self._orders)
+            self._orders.flush()
         except BrokenPipeError:
             raise WorkerError("a copying process ended unexpectedly") from None
 
     def _receive(self) -> Any:
-        assert self._process.stdout is not None
         try:
-            return pickle.load(self._process.stdout)  # noqa: S301 - of our own process
+            return pickle.load(self._answers)  # noqa: S301 - of our own process
         except (EOFError, pickle.UnpicklingError):
             raise WorkerError("a copying process ended unexpectedly") from None
 
@@ -108,7 +106,7 @@ def main() -> None:
                 if copier is None:
                     connection = psycopg.connect(**parameters, autocommit=True)
                     connection.execute(_BEGIN)
-                    connection.execute(f"SET TRANSACTION SNAPSHOT '{snapshot_id}'")  # type: ignore[call-overload]
+                    connection.execute(f"SET TRANSACTION SNAPSHOT '{snapshot_id}'")
                     copier = Copier(connection)
                 for batch in copier.copy(job):
                     answer(batch)

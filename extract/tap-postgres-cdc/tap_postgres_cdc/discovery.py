@@ -170,7 +170,7 @@ def discover(
 
 def _table(row: dict[str, Any], types: TypeCatalog, stream_name: str) -> Table:
     columns = tuple(
-        TableColumn(*column, types.datatype(*column[2:5])) for column in row["columns"]
+        TableColumn._make([*column, types.datatype(*column[2:5])]) for column in row["columns"]
     )
     name = row["name"] if stream_name == "table" else f"{row['schema']}-{row['name']}"
     return Table(
@@ -209,8 +209,8 @@ def _check_names(
                     f'schema "{schema}" does not exist: correct the setting airbyte_config.schemas'
                 )
         raise CaptureError(
-            f'publication "{publication}" holds no table of schema {", ".join(schemas)}: add tables '
-            f'with ALTER PUBLICATION "{publication}" ADD TABLE … or correct the setting '
+            f'publication "{publication}" holds no table of schema {", ".join(schemas)}: add '
+            f'tables with ALTER PUBLICATION "{publication}" ADD TABLE … or correct the setting '
             "airbyte_config.schemas"
         )
     by_stream: dict[str, Table] = {}

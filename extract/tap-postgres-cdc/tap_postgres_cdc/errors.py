@@ -36,55 +36,79 @@ _SLOT_LOST: Final = re.compile(
 _ADVICE: Final[list[tuple[str, str]]] = [
     (
         r'replication slot "(?P<slot>[^"]+)" is active for PID (?P<pid>\d+)',
-        'replication slot "{slot}" is in use by process {pid} of the server: end the other run, or '
-        "that process with SELECT pg_terminate_backend({pid}); each pipeline needs a slot of its own",
+        (
+            'replication slot "{slot}" is in use by process {pid} of the server: end the '
+            "other run, or that process with SELECT pg_terminate_backend({pid}); each "
+            "pipeline needs a slot of its own"
+        ),
     ),
     (
         r'option "proto_version" = "1" is unknown',
-        "the replication slot was not made for pgoutput: set replication_slot to a slot created "
-        "with SELECT pg_create_logical_replication_slot('<name>', 'pgoutput')",
+        (
+            "the replication slot was not made for pgoutput: set replication_slot to a "
+            "slot created with SELECT pg_create_logical_replication_slot('<name>', "
+            "'pgoutput')"
+        ),
     ),
     (
         r'replication slot "(?P<slot>[^"]+)" does not exist',
-        'replication slot "{slot}" does not exist: create it with '
-        "SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')",
+        (
+            'replication slot "{slot}" does not exist: create it with SELECT '
+            "pg_create_logical_replication_slot('{slot}', 'pgoutput')"
+        ),
     ),
     (
         r'publication "(?P<publication>[^"]+)" does not exist',
-        'publication "{publication}" does not exist: create it with '
-        'CREATE PUBLICATION "{publication}" FOR TABLE … or correct the setting publication',
+        (
+            'publication "{publication}" does not exist: create it with CREATE PUBLICATION '
+            '"{publication}" FOR TABLE … or correct the setting publication'
+        ),
     ),
     (
         r'logical decoding requires "?wal_level"? >= "?logical"?',
-        "the server's wal_level is too low for change data capture: a superuser runs "
-        "ALTER SYSTEM SET wal_level = 'logical' and restarts the server (managed services: a "
-        "parameter and a reboot)",
+        (
+            "the server's wal_level is too low for change data capture: a superuser runs "
+            "ALTER SYSTEM SET wal_level = 'logical' and restarts the server (managed "
+            "services: a parameter and a reboot)"
+        ),
     ),
     (
-        r"permission denied to (?:start WAL sender|use replication slots)"
-        r"|must be superuser or replication role",
-        'user "{username}" may not replicate: a superuser runs ALTER ROLE "{username}" REPLICATION '
-        '(Amazon RDS: GRANT rds_replication TO "{username}")',
+        (
+            r"permission denied to (?:start WAL sender|use replication slots)|"
+            r"must be superuser or replication role"
+        ),
+        (
+            'user "{username}" may not replicate: a superuser runs ALTER ROLE "{username}" '
+            'REPLICATION (Amazon RDS: GRANT rds_replication TO "{username}")'
+        ),
     ),
     (
         r'row-level security policy for table "(?P<table>[^"]+)"',
-        'table "{table}" has row-level security, which would hide rows from the snapshot: a '
-        'superuser runs ALTER ROLE "{username}" BYPASSRLS',
+        (
+            'table "{table}" has row-level security, which would hide rows from the '
+            'snapshot: a superuser runs ALTER ROLE "{username}" BYPASSRLS'
+        ),
     ),
     (
         r"permission denied for (?:table|relation|view) (?P<table>\S+)",
-        'user "{username}" may not read table {table}: its owner runs '
-        'GRANT SELECT ON {table} TO "{username}"',
+        (
+            'user "{username}" may not read table {table}: its owner runs GRANT SELECT ON '
+            '{table} TO "{username}"'
+        ),
     ),
     (
         r"permission denied for schema (?P<schema>\S+)",
-        'user "{username}" may not use schema {schema}: its owner runs '
-        'GRANT USAGE ON SCHEMA {schema} TO "{username}"',
+        (
+            'user "{username}" may not use schema {schema}: its owner runs GRANT USAGE ON '
+            'SCHEMA {schema} TO "{username}"'
+        ),
     ),
     (
         r'permission denied for database "?(?P<database>[^"\s]+)"?',
-        'user "{username}" may not connect to database {database}: its owner runs '
-        'GRANT CONNECT ON DATABASE "{database}" TO "{username}"',
+        (
+            'user "{username}" may not connect to database {database}: its owner runs '
+            'GRANT CONNECT ON DATABASE "{database}" TO "{username}"'
+        ),
     ),
     (
         r"password authentication failed|no password supplied|SCRAM authentication",
@@ -96,47 +120,70 @@ _ADVICE: Final[list[tuple[str, str]]] = [
     ),
     (
         r'database "(?P<database>[^"]+)" does not exist',
-        'database "{database}" does not exist on {host}:{port}: check the setting database',
+        ('database "{database}" does not exist on {host}:{port}: check the setting database'),
     ),
     (
         r"server does not support SSL",
-        "the server at {host}:{port} does not speak TLS: set ssl_mode.mode to disable or prefer, "
-        "or turn ssl on at the server",
+        (
+            "the server at {host}:{port} does not speak TLS: set ssl_mode.mode to disable "
+            "or prefer, or turn ssl on at the server"
+        ),
     ),
     (
         r"no pg_hba.conf entry for (?P<entry>[^\n]*)",
-        "the server's pg_hba.conf lets nobody in this way ({entry}): add a line there, or change "
-        "ssl_mode.mode if the entry ends in an encryption the server does not want",
+        (
+            "the server's pg_hba.conf lets nobody in this way ({entry}): add a line there, "
+            "or change ssl_mode.mode if the entry ends in an encryption the server does "
+            "not want"
+        ),
     ),
     (
-        r"(?P<reason>certificate verify failed|server certificate for [^\n]*|"
-        r"root certificate file [^\n]*|does not match host name[^\n]*)",
-        "the certificate of {host}:{port} can't be trusted ({reason}): check ssl_mode.ca_certificate, "
-        "and for verify-full that host is a name in the certificate",
+        (
+            r"(?P<reason>certificate verify failed|server certificate for [^\n]*|"
+            r"root certificate file [^\n]*|does not match host name[^\n]*)"
+        ),
+        (
+            "the certificate of {host}:{port} can't be trusted ({reason}): check "
+            "ssl_mode.ca_certificate, and for verify-full that host is a name in the "
+            "certificate"
+        ),
     ),
     (
-        r"(?P<reason>could not load (?:client|private|certificate)[^\n]*|"
-        r"certificate present, but not private key[^\n]*|private key file[^\n]*|"
-        r"connection requires a valid client certificate[^\n]*|could not read certificate[^\n]*|"
-        r"could not read root certificate[^\n]*)",
-        "a certificate or key can't be used ({reason}): check ssl_mode.ca_certificate, "
-        "ssl_mode.client_certificate, ssl_mode.client_key and ssl_mode.client_key_password",
+        (
+            r"(?P<reason>could not load (?:client|private|certificate)[^\n]*|"
+            r"certificate present, but not private key[^\n]*|private key file[^\n]*|"
+            r"connection requires a valid client certificate[^\n]*|"
+            r"could not read certificate[^\n]*|could not read root certificate[^\n]*)"
+        ),
+        (
+            "a certificate or key can't be used ({reason}): check ssl_mode.ca_certificate, "
+            "ssl_mode.client_certificate, ssl_mode.client_key and "
+            "ssl_mode.client_key_password"
+        ),
     ),
     (
-        r"(?P<reason>Connection refused|could not translate host name|Name or service not known|"
-        r"failed to resolve host|timeout expired|connection timeout expired|No route to host|"
-        r"Network is unreachable)",
-        "can't reach {host}:{port} ({reason}): check the settings host and port, and that the "
-        "server lets this machine in",
+        (
+            r"(?P<reason>Connection refused|could not translate host name|"
+            r"Name or service not known|failed to resolve host|timeout expired|"
+            r"connection timeout expired|No route to host|Network is unreachable)"
+        ),
+        (
+            "can't reach {host}:{port} ({reason}): check the settings host and port, and "
+            "that the server lets this machine in"
+        ),
     ),
     (
-        r"(?P<reason>server closed the connection unexpectedly|"
-        r"terminating connection due to administrator command|"
-        r"terminating walsender process[^\n]*|connection (?:not open|was lost|is closed)|"
-        r"SSL connection has been closed unexpectedly|the database system is [^\n]*|"
-        r"could not receive data from server[^\n]*|no COPY in progress)",
-        "the connection to {host}:{port} was lost ({reason}): run again, and look at the server's "
-        "log if it happens again",
+        (
+            r"(?P<reason>server closed the connection unexpectedly|"
+            r"terminating connection due to administrator command|"
+            r"terminating walsender process[^\n]*|connection (?:not open|was lost|is closed)|"
+            r"SSL connection has been closed unexpectedly|the database system is [^\n]*|"
+            r"could not receive data from server[^\n]*|no COPY in progress)"
+        ),
+        (
+            "the connection to {host}:{port} was lost ({reason}): run again, and look at "
+            "the server's log if it happens again"
+        ),
     ),
 ]
 

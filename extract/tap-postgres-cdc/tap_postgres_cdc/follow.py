@@ -141,7 +141,7 @@ class Follower:
         self._prefix = self._delete_prefix = b""
         self._renewed_at = time.monotonic()
 
-    def run(self) -> None:
+    def run(self) -> None:  # noqa: C901, PLR0912 - one branch per message, without calls, for speed
         """Read until the end.
 
         Raises:

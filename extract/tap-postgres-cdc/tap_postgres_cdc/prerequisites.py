@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 import psycopg
 
 from tap_postgres_cdc.captured import Captured, selected_table_columns
+from tap_postgres_cdc.connection import one_row
 from tap_postgres_cdc.discovery import Publication, Table
 from tap_postgres_cdc.errors import CaptureError, slot_lost
 from tap_postgres_cdc.positions import format_lsn, parse_lsn
@@ -41,12 +42,11 @@ def check_server(connection: psycopg.Connection) -> None:
     if connection.info.server_version < _OLDEST_VERSION:
         version = connection.info.parameter_status("server_version")
         raise CaptureError(f"the server is PostgreSQL {version}: version 15 or later is needed")
-    row = connection.execute(
+    is_standby, wal_level, encoding = one_row(
+        connection,
         "SELECT pg_is_in_recovery(), current_setting('wal_level'),"
-        " current_setting('server_encoding')"
-    ).fetchone()
-    assert row is not None
-    is_standby, wal_level, encoding = row
+        " current_setting('server_encoding')",
+    )
     if is_standby:
         raise CaptureError("the server is a standby: set host to the primary")
     if wal_level != "logical":
@@ -120,8 +120,9 @@ def check_state(state: SlotState, slot: Slot, system: SlotState, end_lsn: int) -
     if slot.confirmed_lsn > state.confirmed_lsn:
         raise CaptureError(
             f'replication slot "{slot.name}" was read by someone else up to '
-            f"{format_lsn(slot.confirmed_lsn)}, past the state's {format_lsn(state.confirmed_lsn)}: "
-            f"changes in between are gone; give this pipeline a slot of its own and {refresh}"
+            f"{format_lsn(slot.confirmed_lsn)}, or made anew, past the state's "
+            f"{format_lsn(state.confirmed_lsn)}: changes in between are gone; give this pipeline a "
+            f"slot of its own and {refresh}"
         )
     if state.confirmed_lsn > end_lsn:
         raise CaptureError(

@@ -88,8 +88,6 @@ def duration(seconds: float) -> str:
 
 def data_size(count: float) -> str:
     """Bytes for people, such as `1.5 GiB`."""
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:,.1f} {unit}"
-        count /= 1024
-    return f"{count:,.1f} TiB"
+    units = ("bytes", "KiB", "MiB", "GiB", "TiB")
+    power = max(i for i in range(len(units)) if count >= 1024**i or i == 0)
+    return f"{count / 1024**power:,.{min(power, 1)}f} {units[power]}"

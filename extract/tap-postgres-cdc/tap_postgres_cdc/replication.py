@@ -47,7 +47,7 @@ class ReplicationStream:
         self._connection = connector.connect_to_replicate()
         self._connection.execute(_TIMEOUT)
         start_replication(self._connection, slot, publication, start_lsn)
-        self.get = self._connection.pgconn.get_copy_data  # type: ignore[assignment]
+        self.get = self._connection.pgconn.get_copy_data
         self._status_at = 0.0
         self.tell_status()
         self._paused = threading.Lock()
@@ -57,7 +57,7 @@ class ReplicationStream:
         self._keeper.start()
 
     def wait(self, seconds: float) -> bool:
-        """Wait for messages; False when none came in time, and then the server is asked where it is.
+        """Wait for messages; False when none came in time, and the server was asked where it is.
 
         Raises:
             psycopg.Error: The connection was lost.
@@ -143,7 +143,7 @@ def start_replication(
     )
     # The publication is a list of identifiers within a literal.
     name = sql.Identifier(publication).as_string(connection)
-    command = query.format(sql.Identifier(slot), sql.SQL(format_lsn(start_lsn)), name)  # type: ignore[arg-type]
+    command = query.format(sql.Identifier(slot), sql.SQL(format_lsn(start_lsn)), name)
     deadline = time.monotonic() + _BUSY_SECONDS
     while True:
         try:

@@ -1,14 +1,15 @@
 """Values that the log leaves out because an update did not change them: read from the table.
 
 What is read is the value of now, which may be newer than the change; then the log holds a later
-change with that value. A row that is gone by now is deleted, or gets another key, by a later change.
+change with that value. A row that is gone by now is deleted, or gets another key, by a later one.
 """
 
 import threading
 from collections.abc import Sequence
+from typing import cast
 
 import psycopg
-from psycopg import sql
+from psycopg import pq, sql
 
 from tap_postgres_cdc import visibility
 
@@ -51,8 +52,7 @@ class Rereader:
             return {}
         present = [column for column in columns if column in existing]
         cursor = self._connection.execute(_query(table, key, present, rows))
-        result = cursor.pgresult
-        assert result is not None
+        result = cast("pq.abc.PGresult", cursor.pgresult)
         visibility.wait_until_durable(self._connection)
         found = {}
         for i in range(result.ntuples):

@@ -45,9 +45,7 @@ CONFIG_SCHEMA: Final[dict[str, Any]] = th.PropertiesList(
                 th.StringType,
                 description="Connection parameters as in a JDBC URL, joined by &.",
             ),
-            th.Property(
-                "ssl", th.BooleanType, description="Short for ssl_mode require or disable."
-            ),
+            th.Property("ssl", th.BooleanType, description="Short for ssl_mode require, disable."),
             th.Property(
                 "ssl_mode",
                 th.ObjectType(
@@ -59,7 +57,7 @@ CONFIG_SCHEMA: Final[dict[str, Any]] = th.PropertiesList(
                     th.Property(
                         "ca_certificate",
                         th.StringType,
-                        description="PEM text of the authority that signed the server's certificate.",
+                        description="PEM text of the authority behind the server's certificate.",
                     ),
                     th.Property(
                         "client_certificate",
@@ -211,8 +209,8 @@ def _read_replication(block: Mapping[str, Any], notices: list[str]) -> tuple[str
     method, plugin = block.get("method") or "CDC", block.get("plugin") or "pgoutput"
     if method != "CDC":
         raise CaptureError(
-            f"setting {parent}.method: {method} is not supported, use CDC with plugin pgoutput; for "
-            "copying whole tables select replication-method FULL_TABLE in the catalog"
+            f"setting {parent}.method: {method} is not supported, use CDC with plugin pgoutput; "
+            "for copying whole tables select replication-method FULL_TABLE in the catalog"
         )
     if plugin != "pgoutput":
         raise CaptureError(

@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple, Self, cast
 
 import psycopg
 from psycopg import sql
 
 from tap_postgres_cdc import visibility
 from tap_postgres_cdc.captured import Captured
-from tap_postgres_cdc.connection import Connector
+from tap_postgres_cdc.connection import Connector, one_row
 from tap_postgres_cdc.copy_worker import RemoteCopier, WorkerError
 from tap_postgres_cdc.copying import Copier, CopyJob
 from tap_postgres_cdc.discovery import Part, Table
@@ -63,15 +63,14 @@ class TakenSnapshot(NamedTuple):
         """
         visibility.wait_for_running_transactions(connection, stop)
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        row = connection.execute(
-            "SELECT pg_export_snapshot(), pg_current_snapshot()::text, clock_timestamp()"
-        ).fetchone()
-        assert row is not None
+        exported, seen, at = one_row(
+            connection,
+            "SELECT pg_export_snapshot(), pg_current_snapshot()::text, clock_timestamp()",
+        )
         # Asked afterwards: the end of the log as of the query above could be too early.
-        until = connection.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()
-        assert until is not None
+        (until,) = one_row(connection, "SELECT pg_current_wal_insert_lsn()::text")
         visibility.wait_until_durable(connection)
-        return cls(row[0], Snapshot.parse(row[1]), parse_lsn(until[0]), row[2])
+        return cls(exported, Snapshot.parse(seen), parse_lsn(until), at)
 
 
 @dataclass
@@ -224,8 +223,7 @@ class SnapshotCopy:
 
     def _finish(self, task: _Range, seconds: float) -> None:
         task.part.finish(task.start, task.end)
-        blocks = task.captured.bookmark.next_blocks
-        assert blocks is not None
+        blocks = cast("dict[int, int | None]", task.captured.bookmark.next_blocks)
         blocks[task.part.part.oid] = task.part.copied_to
         if all(part.copied_to is None for part in task.parts):
             self._finish_table(task.captured)
@@ -246,7 +244,9 @@ def copy_query(
     table: Table, part: Part, columns: Sequence[Column], start: int, end: int | None
 ) -> str:
     """SQL that copies the blocks of a part from `start` up to, not including, `end`."""
-    conditions = [sql.SQL("({})").format(sql.SQL(table.filter))] if table.filter else []  # type: ignore[arg-type]
+    conditions: list[sql.Composable] = (
+        [sql.SQL("({})").format(sql.SQL(table.filter))] if table.filter else []
+    )
     if start:
         conditions.append(sql.SQL("ctid >= {}").format(f"({start},0)"))
     if end is not None:

@@ -193,7 +193,9 @@ class State:
         return {**data, "slot": self.slot.to_dict()} if self.slot else data
 
 
-def why_copy(bookmark: Bookmark | None, table: Table, columns: list[TableColumn]) -> str | None:
+def why_copy(  # noqa: PLR0911 - one for each reason
+    bookmark: Bookmark | None, table: Table, columns: list[TableColumn]
+) -> str | None:
     """Why a table has to be copied from its first row, or None if it need not be.
 
     Rows get a value without a change in the log when a column with a default is added, when a

@@ -31,6 +31,8 @@ class PostgresStream(Stream):
     # Records are made by rules of their own; the SDK has nothing to add.
     TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE
 
+    _tap: "TapPostgresCDC"
+
     def __init__(self, tap: "TapPostgresCDC", table: Table) -> None:
         columns = [
             Column(column.name, column.datatype, selected=True, is_key=column.name in table.key)

@@ -36,7 +36,7 @@ def array(v: bytes, delimiter: bytes, item: Callable[[bytes], bytes]) -> bytes:
 
     See https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO.
     """
-    if v[0] == 91:  # bounds other than 1 come first, as in [0:1]={…}
+    if v.startswith(b"["):  # bounds other than 1 come first, as in [0:1]={…}
         v = v[v.index(b"=") + 1 :]
     levels: list[list[bytes]] = [[]]
     for match in _array_token(delimiter).finditer(v):

@@ -8,6 +8,7 @@ from typing import Final
 
 import psycopg
 
+from tap_postgres_cdc.connection import one_row
 from tap_postgres_cdc.positions import Snapshot
 
 logger = logging.getLogger("tap-postgres-cdc")
@@ -29,7 +30,7 @@ FROM (SELECT * FROM pg_stat_activity WHERE xact_start IS NOT NULL AND pid <> pg_
 
 def current_snapshot(connection: psycopg.Connection) -> Snapshot:
     """What a query sees now."""
-    return Snapshot.parse(_one(connection, "SELECT pg_current_snapshot()::text"))
+    return Snapshot.parse(one_row(connection, "SELECT pg_current_snapshot()::text")[0])
 
 
 def wait_for_running_transactions(connection: psycopg.Connection, stop: threading.Event) -> None:
@@ -44,7 +45,7 @@ def wait_for_running_transactions(connection: psycopg.Connection, stop: threadin
     xmax = current_snapshot(connection).xmax
     _wait(
         lambda: current_snapshot(connection).xmin >= xmax,
-        lambda: f"for transactions to end: {_one(connection, _OLDEST)}",
+        lambda: f"for transactions to end: {one_row(connection, _OLDEST)[0]}",
         stop,
     )
 
@@ -76,19 +77,15 @@ def wait_until_durable(connection: psycopg.Connection) -> None:
     no longer than three times `wal_writer_delay`, see
     https://www.postgresql.org/docs/current/wal-async-commit.html.
     """
-    target, delay = connection.execute(
+    target, delay = one_row(
+        connection,
         "SELECT pg_current_wal_insert_lsn(), 3 * extract(epoch FROM"
-        " current_setting('wal_writer_delay')::interval)::float"
-    ).fetchone() or ("0/0", 0.0)
+        " current_setting('wal_writer_delay')::interval)::float",
+    )
     deadline = time.monotonic() + delay
     query = f"SELECT pg_current_wal_flush_lsn() >= '{target}'"
-    while time.monotonic() < deadline and not _one(connection, query):
+    while time.monotonic() < deadline and not one_row(connection, query)[0]:
         time.sleep(_POLL_SECONDS / 10)
-
-
-def _one(connection: psycopg.Connection, query: str) -> str:
-    row = connection.execute(query).fetchone()  # type: ignore[call-overload]
-    return row[0] if row else ""
 
 
 def _wait(is_over: Callable[[], bool], what: Callable[[], str], stop: threading.Event) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 import pytest
+
 from sandbox.postgres import (
     HOST,
     PASSWORD,
@@ -23,7 +24,6 @@ from sandbox.postgres import (
     running,
 )
 from sandbox.singer import Warehouse
-
 from tap_postgres_cdc.tap import TapPostgresCDC
 
 SERVERS = {"18": embedded_programs, "15": debian_programs}
@@ -83,7 +83,7 @@ class Source:
                 cursor = connection.execute(statement)
             return cursor.fetchall() if cursor.description else []
 
-    def publish(self, what: str = "FOR ALL TABLES", slot: bool = True) -> None:
+    def publish(self, what: str = "FOR ALL TABLES", *, slot: bool = True) -> None:
         self.sql(f"CREATE PUBLICATION {self.publication} {what}")
         if slot:
             self.sql(f"SELECT pg_create_logical_replication_slot('{self.slot}', 'pgoutput')")
@@ -110,7 +110,7 @@ class Source:
 
     def catalog(self) -> dict[str, Any]:
         tap = TapPostgresCDC(config=self.config)
-        return json.loads(tap.catalog_json_text)
+        return dict(json.loads(tap.catalog_json_text))
 
     def run(self, *, state: Any = ..., catalog: Any = None) -> Run:
         """Run the tap in this process and load what it writes, going on from the last state."""
@@ -120,7 +120,7 @@ class Source:
             tap = TapPostgresCDC(config=self.config, state=given, catalog=catalog)
             tap.sync_all()
         stdout.flush()
-        run = _read(stdout.buffer.getvalue())  # type: ignore[attr-defined]
+        run = _read(stdout.buffer.getvalue())
         self.state = run.state
         self.warehouse.apply(run.messages)
         return run
@@ -150,7 +150,7 @@ class Source:
             "SELECT confirmed_flush_lsn::text FROM pg_replication_slots"
             f" WHERE slot_name = '{self.slot}'"
         )
-        return lsn
+        return str(lsn)
 
 
 def _read(output: bytes) -> Run:
@@ -200,9 +200,7 @@ def drop_source(source: Source) -> None:
 
 
 @pytest.fixture
-def source(
-    request: pytest.FixtureRequest, server: Postgres, tmp_path: Path
-) -> Iterator[Source]:
+def source(request: pytest.FixtureRequest, server: Postgres, tmp_path: Path) -> Iterator[Source]:
     source = make_source(server, request.node.name, tmp_path)
     yield source
     drop_source(source)

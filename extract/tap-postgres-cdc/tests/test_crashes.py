@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+
 from sandbox.singer import Mode, Warehouse
 
 if TYPE_CHECKING:
@@ -137,7 +138,9 @@ class Writer(threading.Thread):
         i, j, text = pick.randrange(2000), pick.randrange(2000), f"v{pick.randrange(10**6)}"
         large = f"repeat('{text}', {pick.choice((0, 10, 500, 3000))})"
         where = f"a = {i % 50} AND b = 'b{j}'" if table == "pairs" else f"id = {i}"
-        kind = pick.choice(("insert", "insert", "update", "update", "large", "key", "delete", "many"))
+        kind = pick.choice(
+            ("insert", "insert", "update", "update", "large", "key", "delete", "many")
+        )
         if kind == "delete":
             return f"DELETE FROM {table} WHERE {where}"
         if kind == "many":
@@ -147,7 +150,7 @@ class Writer(threading.Thread):
         if table == "pairs":
             return {
                 "insert": f"INSERT INTO pairs (a, b, doc, big) VALUES ({i % 50}, 'b{j}',"
-                f" '{{\"k\": \"{text}\"}}', {large}) ON CONFLICT DO NOTHING",
+                f' \'{{"k": "{text}"}}\', {large}) ON CONFLICT DO NOTHING',
                 "update": f"UPDATE pairs SET doc = '{{\"u\": [{i}, null]}}' WHERE {where}",
                 "large": f"UPDATE pairs SET big = {large} WHERE {where}",
                 "key": f"UPDATE pairs SET b = 'b{i}' WHERE {where}",
@@ -275,12 +278,11 @@ def play(
     pick = random.Random(seed)
     source.sql(TABLES)
     source.sql(
-        "CREATE PUBLICATION oso_publication FOR ALL TABLES WITH (publish_via_partition_root = true)",
+        "CREATE PUBLICATION oso_publication FOR ALL TABLES"
+        " WITH (publish_via_partition_root = true)",
         f"SELECT pg_create_logical_replication_slot('{source.slot}', 'pgoutput')",
     )
-    threads = [
-        Writer(source, seed * 100 + i, ddl=i == 0, commit=commit) for i in range(writers)
-    ]
+    threads = [Writer(source, seed * 100 + i, ddl=i == 0, commit=commit) for i in range(writers)]
     pipeline = Pipeline(source, seed)
     for thread in threads:
         thread.start()
@@ -330,7 +332,9 @@ def test_soak(own_source: NewSource, capsys: pytest.CaptureFixture[str]) -> None
     seed = int(os.environ.get("SOAK_SEED", time.time()))
     while time.monotonic() < deadline:
         pick = random.Random(seed)
-        settings = pick.choice(({}, {"fsync": "on", "commit_delay": "10000", "commit_siblings": "1"}))
+        settings = pick.choice(
+            ({}, {"fsync": "on", "commit_delay": "10000", "commit_siblings": "1"})
+        )
         source = own_source(pick.choice(("18", "15")), settings=settings)
         source.state = None
         done = play(
