@@ -262,11 +262,11 @@ class Capture:
     def _log_losses(self) -> None:
         for (stream, column), count in sorted(self._losses.items()):
             logger.warning(
-                "Stream %s: %s values of column %s became null, as JSON has no form for them (NaN, "
-                "infinity, 24:00, or a year outside 1 to 9999)",
+                "Stream %s, column %s: values that became null, as JSON has no form for them (NaN, "
+                "infinity, 24:00, or a year outside 1 to 9999): %s",
                 stream,
-                f"{count:,}",
                 column,
+                f"{count:,}",
             )
 
 

@@ -92,6 +92,14 @@ class TapPostgresCDC(Tap):
             )
         return [PostgresStream(self, table) for table in publication.tables]
 
+    @property
+    def catalog_dict(self) -> dict[str, Any]:
+        """The catalog, with the annotations of schemas that the SDK's own form leaves out."""
+        catalog = super().catalog_dict
+        for entry in catalog["streams"]:
+            entry["schema"] = self.streams[entry["tap_stream_id"]].schema
+        return catalog
+
     def load_state(self, state: dict[str, Any]) -> None:
         """Keep the state for the run; it is not of the form that the SDK makes."""
         self._given_state = state
