@@ -58,6 +58,16 @@ _ADVICE: Final[list[tuple[str, str]]] = [
         ),
     ),
     (
+        r'publication "(?P<publication>[^"]+)" does not exist\s+CONTEXT:\s+slot "(?P<slot>[^"]+)"',
+        (
+            'publication "{publication}" did not exist when changes in the log were made, and '
+            "before version 18 PostgreSQL can't read past them: "
+            "SELECT pg_drop_replication_slot('{slot}'), then "
+            "SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput'), then run with "
+            "--full-refresh"
+        ),
+    ),
+    (
         r'publication "(?P<publication>[^"]+)" does not exist',
         (
             'publication "{publication}" does not exist: create it with CREATE PUBLICATION '

@@ -182,13 +182,14 @@ def keep_signal_handlers() -> Iterator[None]:
 
 
 def make_source(server: Postgres, name: str, folder: Path) -> Source:
-    database = re.sub(r"\W+", "_", name.lower())[:50]
+    database = re.sub(r"\W+", "_", name.lower())[-50:].strip("_")
     with server.connect() as connection:
         connection.execute(f"CREATE DATABASE {database}")
     return Source(server, database, f"{database}_slot", folder)
 
 
 def drop_source(source: Source) -> None:
+    """Slots are few; the database goes with the server."""
     with source.server.connect() as connection:
         slots = connection.execute(
             "SELECT slot_name FROM pg_replication_slots WHERE database = %s AND active_pid IS NULL",
@@ -196,7 +197,6 @@ def drop_source(source: Source) -> None:
         ).fetchall()
         for (slot,) in slots:
             connection.execute("SELECT pg_drop_replication_slot(%s)", [slot])
-        connection.execute(f"DROP DATABASE {source.database} WITH (FORCE)")
 
 
 @pytest.fixture
