@@ -115,7 +115,9 @@ class Capture:
     def _check(self, connection: psycopg.Connection) -> int:
         """Check server, slot and state; gives the end of the log."""
         prerequisites.check_server(connection)
-        slot = prerequisites.find_slot(connection, self._settings.slot)
+        slot = prerequisites.find_slot(
+            connection, self._settings.slot, is_first_run=self._state.slot is None
+        )
         with closing(self._connector.connect_to_replicate()) as replication:
             system = identify_system(replication)
         end_lsn = parse_lsn(one_row(connection, "SELECT pg_current_wal_flush_lsn()::text")[0])

@@ -22,6 +22,8 @@ def start(connection: psycopg.Connection, query: str) -> None:
     connection.pgconn.send_query(query.encode())
     result = _result(connection)
     if result is None or result.status not in _COPYING:
+        while _result(connection):
+            pass  # the connection is ready for another query only then
         raise _error(result, connection)
 
 

@@ -59,7 +59,7 @@ def check_server(connection: psycopg.Connection) -> None:
         logger.warning("The database's encoding is SQL_ASCII: text that is not UTF-8 ends the run")
 
 
-def find_slot(connection: psycopg.Connection, name: str) -> Slot:
+def find_slot(connection: psycopg.Connection, name: str, *, is_first_run: bool) -> Slot:
     """Read a slot, waiting a while for the client that had it last.
 
     Raises:
@@ -72,6 +72,7 @@ def find_slot(connection: psycopg.Connection, name: str) -> Slot:
             raise CaptureError(
                 f'replication slot "{name}" does not exist: create it with '
                 f"SELECT pg_create_logical_replication_slot('{name}', 'pgoutput')"
+                + ("" if is_first_run else ", then run with --full-refresh")
             )
         plugin, kind, database, active_pid, confirmed, wal_status, here = row
         if kind != "logical" or plugin != "pgoutput":

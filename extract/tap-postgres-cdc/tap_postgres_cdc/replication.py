@@ -45,8 +45,12 @@ class ReplicationStream:
         """
         self._start_lsn = start_lsn
         self._connection = connector.connect_to_replicate()
-        self._connection.execute(_TIMEOUT)
-        start_replication(self._connection, slot, publication, start_lsn)
+        try:
+            self._connection.execute(_TIMEOUT)
+            start_replication(self._connection, slot, publication, start_lsn)
+        except psycopg.Error:
+            self._connection.close()
+            raise
         self.get = self._connection.pgconn.get_copy_data
         self._status_at = 0.0
         self.tell_status()

@@ -178,7 +178,8 @@ class TapPostgresCDC(Tap):
 
 def _expected(error: Any) -> str:
     expected = error.validator_value
-    return f"must be {' or '.join(expected) if isinstance(expected, list) else expected}"
+    options = " or ".join(map(str, expected)) if isinstance(expected, list) else expected
+    return f"must be {'at least ' if error.validator == 'minimum' else ''}{options}"
 
 
 def _replication_methods(catalog: Any) -> dict[str, str]:

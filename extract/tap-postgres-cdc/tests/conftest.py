@@ -200,20 +200,29 @@ def drop_source(source: Source) -> None:
 
 
 @pytest.fixture
-def source(request: pytest.FixtureRequest, server: Postgres, tmp_path: Path) -> Iterator[Source]:
-    source = make_source(server, request.node.name, tmp_path)
-    yield source
-    drop_source(source)
+def source_on(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NewSource]:
+    """Makes a source on a server that is there."""
+    made: list[Source] = []
+
+    def new_source(server: Postgres) -> Source:
+        made.append(make_source(server, request.node.name, tmp_path))
+        return made[-1]
+
+    yield new_source
+    for source in made:
+        drop_source(source)
 
 
 @pytest.fixture
-def embedded(
-    request: pytest.FixtureRequest, servers: dict[str, Postgres], tmp_path: Path
-) -> Iterator[Source]:
+def source(server: Postgres, source_on: NewSource) -> Source:
+    """A source on each version of PostgreSQL."""
+    return source_on(server)
+
+
+@pytest.fixture
+def embedded(servers: dict[str, Postgres], source_on: NewSource) -> Source:
     """A source on PostgreSQL 18 only, for what does not depend on the server."""
-    source = make_source(servers["18"], request.node.name, tmp_path)
-    yield source
-    drop_source(source)
+    return source_on(servers["18"])
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sandbox.postgres import debian_programs
 
+from sandbox.postgres import debian_programs
 from tap_postgres_cdc import capture, progress, snapshot
 from tap_postgres_cdc.errors import CaptureError
 
@@ -187,7 +187,7 @@ def test_table_is_copied_again_when_rows_changed_without_a_trace(
     for statement in CHANGES[change]:
         source.sql(statement)
     if change == "publication made anew" and source.server.programs == debian_programs():
-        with pytest.raises(CaptureError, match="did not exist when .* --full-refresh"):
+        with pytest.raises(CaptureError, match=r"did not exist when .* --full-refresh"):
             source.run()
         return
     run = source.run()

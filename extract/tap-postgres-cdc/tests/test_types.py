@@ -27,7 +27,7 @@ CASES: list[tuple[str, str, Any]] = [
     ("integer", "2147483647", 2147483647),
     ("bigint", "-9223372036854775808", -9223372036854775808),
     ("oid", "4294967295", 4294967295),
-    ("numeric", "123456789012345678901234567890.123456789", "123456789012345678901234567890.123456789"),
+    ("numeric", "12345678901234567890123456.123456789", "12345678901234567890123456.123456789"),
     ("numeric(10, 2)", "1.5", "1.50"),
     ("numeric(20, 0)", "-0", "0"),
     ("numeric", "'NaN'", None),
@@ -46,7 +46,7 @@ CASES: list[tuple[str, str, Any]] = [
     ("text", "''", ""),
     ("text", "'\\N'", "\\N"),
     ("text", r"""E'tab\tline\nreturn\rquote"back\\slash\x01\b\f\x0b\x7f/é'""",
-     "tab\tline\nreturn\rquote\"back\\slash\x01\b\f\v\x7f/é"),
+     'tab\tline\nreturn\rquote"back\\slash\x01\b\f\v\x7f/é'),
     ("text", "'{\"json\": \"in text\"}'", '{"json": "in text"}'),
     ("text", "repeat('x', 20000)", "x" * 20000),
     ("name", "'a name'", "a name"),
@@ -179,7 +179,8 @@ def test_schema_has_the_annotations_of_airbyte(embedded: Source) -> None:
         TYPES,
         """CREATE TABLE t (id bigint PRIMARY KEY, n numeric(12, 3), plain numeric, day date,
         moment timestamptz, local timestamp, zoned timetz, clock time, bin bytea, doc jsonb,
-        matrix int[][], cost price, negative numeric(2, -3), tiny numeric(3, 5), ok bool, f real)""",
+        matrix int[][], cost price, negative numeric(2, -3), tiny numeric(3, 5), ok bool,
+        f real)""",
     )
     embedded.publish()
     (stream,) = embedded.catalog()["streams"]
