@@ -6,7 +6,7 @@ UV := .tools/bin/uv
 BIN := .venv/bin
 MEMBERS := sandbox tap-oso-example extract/tap-postgres-cdc
 # Packages need not agree on the names of their test modules, so mypy sees one of them at a time.
-TYPED := $(MEMBERS) tests benchmarks
+TYPED := $(MEMBERS) tests $(wildcard benchmarks)
 
 # The loaded environment would win over .venv in uv.
 unexport VIRTUAL_ENV
@@ -31,7 +31,7 @@ $(UV):
 setup: .venv/.synced .meltano/.installed ## make the environment and install the plugins
 
 demo-http: setup ## run the example tap against a local server and show what it wrote
-	@$(BIN)/sandbox demo http
+	@$(BIN)/sandbox demo-http
 
 test: setup ## run every test (ARGS="-k name" for some of them)
 	$(BIN)/pytest $(ARGS)

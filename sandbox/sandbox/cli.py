@@ -7,6 +7,7 @@ import threading
 
 import click
 
+from sandbox.demo import demo_http
 from sandbox.http import HttpSandbox, World
 from sandbox.http.faults import KINDS
 
@@ -63,3 +64,12 @@ def http(
         signal.signal(signum, lambda *_: stop.set())
     stop.wait()
     server.stop()
+
+
+@main.command("demo-http")
+def run_demo_http() -> None:
+    """Run the example tap against a local server and show what it wrote."""
+    try:
+        demo_http()
+    except (FileNotFoundError, RuntimeError) as error:
+        raise click.ClickException(str(error)) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -30,12 +30,19 @@ class _TransportInState(HttpToolsProtocol):
         self.app_state = {**self.app_state, "transport": transport}
 
 
+class Request(NamedTuple):
+    """A request that came in: its path, and when, in seconds of `time.monotonic`."""
+
+    path: str
+    at: float
+
+
 class HttpSandbox:
     """The local XKCD and GitHub APIs, served from a thread of this process.
 
-    Use it as a context manager, or call `serve` to stay in the foreground. `requests` lists the
-    paths asked for, in the order of their arrival; `most_in_flight` is the largest number of
-    requests that were being answered at one time.
+    Use it as a context manager, or with `start` and `stop`. `requests` lists what was asked for, in
+    the order of arrival; `most_in_flight` is the largest number of requests that were being
+    answered at one time.
     """
 
     def __init__(
@@ -56,7 +63,7 @@ class HttpSandbox:
         """
         self.world = world or World.generate()
         self.latency = latency
-        self.requests: list[str] = []
+        self.requests: list[Request] = []
         self.most_in_flight = 0
         self._in_flight = 0
         self._faults = Faults()
@@ -104,6 +111,10 @@ class HttpSandbox:
         """
         self._faults.add(Fault(path, kind, times))
 
+    def heal(self) -> None:
+        """Take back all faults."""
+        self._faults = Faults()
+
     def start(self) -> None:
         """Start serving, and return when the socket is open.
 
@@ -141,7 +152,7 @@ class HttpSandbox:
     async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        self.requests.append(scope["path"])
+        self.requests.append(Request(scope["path"], time.monotonic()))
         self._in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self._in_flight)
         try:

@@ -1,7 +1,8 @@
 """What the local APIs know: comics, organizations, repositories and releases.
 
-Everything is made up but follows from the numbers given, so two servers with the same numbers answer alike. The
-forms are those of https://xkcd.com/json.html and https://docs.github.com/en/rest/repos.
+Everything is made up but follows from the numbers given, so two servers with the same numbers
+answer alike. The forms are those of https://xkcd.com/json.html and
+https://docs.github.com/en/rest/repos.
 """
 
 from __future__ import annotations

@@ -52,11 +52,11 @@ class GitHubReleases(GitHubStream):
         """Return the releases published since the bookmark of the repository.
 
         GitHub orders by the time of the tagged commit, so one from an old branch comes late in the
-        list: a whole page without news is waited for before the rest is taken as old.
+        list: only after nearly a page without news is the rest taken as old.
         """
         rows = super().request_records(context)
         since = self.get_starting_timestamp(context)
-        return new_since(rows, "published_at", since, patience=PER_PAGE)
+        return new_since(rows, "published_at", since, patience=PER_PAGE - 1)
 
     def may_be_missing(self, context: Context | None) -> bool:  # noqa: ARG002
         """A repository can be deleted after it was listed."""

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -29,8 +29,24 @@ class _Results(queue.Queue["list[R] | Exception | None"]):
     def __init__(self) -> None:
         super().__init__(CHUNKS_AHEAD)
 
-    def offer(self, chunk: list[R] | Exception | None, closed: threading.Event) -> None:
-        """Put a chunk, unless nobody reads any more."""
+    def fill(self, results: Iterable[R], closed: threading.Event) -> None:
+        """Hand over the results as they come, until nobody reads any more."""
+        chunk: list[R] = []
+        end: Exception | None = None
+        try:
+            for result in results:
+                chunk.append(result)
+                if len(chunk) == CHUNK:
+                    self._offer(chunk, closed)
+                    chunk = []
+                if closed.is_set():
+                    return
+        except Exception as error:  # noqa: BLE001 the reader's thread raises it
+            end = error
+        self._offer(chunk, closed)
+        self._offer(end, closed)
+
+    def _offer(self, chunk: list[R] | Exception | None, closed: threading.Event) -> None:
         while not closed.is_set():
             with contextlib.suppress(queue.Full):
                 self.put(chunk, timeout=POLL)
@@ -58,7 +74,7 @@ def ordered_map(
     width: int,
     closed: threading.Event,
     on_wait: Callable[[], None],
-) -> Iterator[tuple[T, Iterator[R]]]:
+) -> Generator[tuple[T, Iterator[R]]]:
     """Run `function` over `items` in `width` threads; yield results in the order of the items.
 
     At most `2 * width` items are begun ahead of the one being read: with fewer, a slow item leaves
@@ -72,29 +88,21 @@ def ordered_map(
         function: Turns an item into its results; may be a generator. Runs in the threads.
         items: What to run it over.
         width: Number of threads.
-        closed: Set when the caller has gone or an item has failed, so that threads end soon.
+        closed: Ends the threads. The caller sets it when it stops reading before the end.
         on_wait: Called in the caller's thread at least every 50 ms; what it raises ends the map.
 
     Yields:
         Each item with an iterator of its results, which raises what `function` raised.
     """
-    work: queue.SimpleQueue[tuple[T, _Results[R]] | None] = queue.SimpleQueue()
+    work: queue.SimpleQueue[tuple[T, _Results[R]]] = queue.SimpleQueue()
 
     def run() -> None:
-        while (task := work.get()) is not None and not closed.is_set():
-            item, results = task
-            chunk: list[R] = []
-            end: Exception | None = None
+        while not closed.is_set():
             try:
-                for result in function(item):
-                    chunk.append(result)
-                    if len(chunk) == CHUNK:
-                        results.offer(chunk, closed)
-                        chunk = []
-            except Exception as error:  # noqa: BLE001 the caller's thread raises it
-                end = error
-            results.offer(chunk, closed)
-            results.offer(end, closed)
+                item, results = work.get(timeout=POLL)
+            except queue.Empty:
+                continue
+            results.fill(function(item), closed)
 
     def begin(item: T) -> tuple[T, _Results[R]]:
         task = (item, _Results[R]())
@@ -112,5 +120,3 @@ def ordered_map(
             ahead.extend(begin(item) for item in islice(rest, 1))
     finally:
         closed.set()
-        for _ in range(width):
-            work.put(None)

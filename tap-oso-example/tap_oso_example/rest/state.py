@@ -14,7 +14,7 @@ class IndexedStateManager(StreamStateManager):
     """Finds a partition in one step.
 
     The SDK looks through all partitions for each record, so that the time of a run grows with the
-    square of their number: 9.9 s instead of 2.8 s for 3,200 of them.
+    square of their number.
     """
 
     _index: dict[frozenset[tuple[str, Any]], dict[str, Any]] | None = None

@@ -73,11 +73,12 @@ class ConcurrentStream(RESTStream[Any]):
         super().__init__(tap, **kwargs)
         self._concurrent_tap = tap
         self._columns = [(name, self.resolvers.get(name)) for name in self.schema["properties"]]
-        self._parent_contexts: list[Context] = []
+        self._parent_contexts: list[dict[str, Any]] = []
         self._series: Iterator[tuple[Context | None, Iterator[Record]]] | None = None
         self._missing: list[Context | None] = []
         self._closed = threading.Event()
         self._gate = Gate()
+        self._auth_lock = threading.Lock()
         self.logger.addFilter(FirstOfItsKind())
         adapter = HTTPAdapter(pool_maxsize=self.concurrency)
         for scheme in ("http://", "https://"):
@@ -93,7 +94,7 @@ class ConcurrentStream(RESTStream[Any]):
         """The contexts that the parent stream has announced; `None` without a parent."""
         if self.parent_stream_type is None:
             return None
-        return [dict(context) for context in self._parent_contexts]
+        return self._parent_contexts
 
     def may_be_missing(self, context: Context | None) -> bool:  # noqa: ARG002
         """Whether an item that the server answers with 404 is skipped and counted, not an error."""
@@ -121,16 +122,16 @@ class ConcurrentStream(RESTStream[Any]):
         Raises:
             FatalAPIError: A request failed for good; the message names URL and status.
         """
-        if self.parent_stream_type is not None and not self._parent_contexts:
-            return
         if self._series is None:
-            contexts: Sequence[Context | None] = self.partitions or [context]
-            self._series = self.fetch(contexts)
+            partitions = self.partitions
+            if partitions == []:
+                return
+            self._series = self.fetch([context] if partitions is None else partitions)
         _, records = next(self._series)
         yield from records
 
     def fetch(
-        self, contexts: Sequence[Context | None]
+        self, contexts: Sequence[Mapping[str, Any] | None]
     ) -> Iterator[tuple[Context | None, Iterator[Record]]]:
         """Request the series of each context concurrently; yield them in order, and log progress.
 
@@ -206,6 +207,11 @@ class ConcurrentStream(RESTStream[Any]):
 
         return send
 
+    def build_prepared_request(self, *args: Any, **kwargs: Any) -> requests.PreparedRequest:
+        """Prepare a request, one thread at a time: an authenticator is to fetch only one token."""
+        with self._auth_lock:
+            return super().build_prepared_request(*args, **kwargs)
+
     def validate_response(self, response: requests.Response) -> None:
         """Raise unless the response is complete and a success; see `retry.check`."""
         check(response)
@@ -230,14 +236,14 @@ class ConcurrentStream(RESTStream[Any]):
     def _sync_children(self, child_context: Context | None) -> None:
         if child_context is not None:
             for child in self._dependents():
-                child._parent_contexts.append(child_context)  # noqa: SLF001
+                child._parent_contexts.append(dict(child_context))  # noqa: SLF001
 
     def _sync_records(
         self, context: Context | None = None, *, write_messages: bool = True
     ) -> Generator[dict[str, Any], Any, Any]:
         self._series = None
         for child in self._dependents():
-            child._parent_contexts.clear()  # noqa: SLF001
+            child._parent_contexts = []  # noqa: SLF001
         try:
             yield from super()._sync_records(context, write_messages=write_messages)
         except (AbortedSyncFailedException, AbortedSyncPausedException):
@@ -248,6 +254,8 @@ class ConcurrentStream(RESTStream[Any]):
             # What is written stays written: the next run goes on from here.
             self._tap.state_writer.write_state(self.tap_state)
             raise
+        finally:
+            self._closed.set()
         self._sync_dependents()
 
     def _sync_dependents(self) -> None:
