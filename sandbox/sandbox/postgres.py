@@ -146,7 +146,7 @@ class Postgres:
         """Set server settings that need no restart and wait until they hold."""
         with self.connect() as connection:
             for name, value in settings.items():
-                connection.execute(f"ALTER SYSTEM SET {name} = '{value}'")  # type: ignore[call-overload]
+                connection.execute(f"ALTER SYSTEM SET {name} = '{value}'")
             connection.execute("SELECT pg_reload_conf()")
         time.sleep(0.1)
 
@@ -162,7 +162,14 @@ class Postgres:
         if owner := _server_user():
             shutil.chown(self.folder, owner)
             shutil.chown(password, owner)
-        command = [self.programs / "initdb", "-D", self.data, "-U", "postgres", "--no-sync"]
+        command: list[str | Path] = [
+            self.programs / "initdb",
+            "-D",
+            self.data,
+            "-U",
+            "postgres",
+            "--no-sync",
+        ]
         command += ["--encoding=UTF8", "--locale=C", f"--pwfile={password}"]
         result = subprocess.run(
             command, user=_server_user(), cwd="/", capture_output=True, text=True, check=False

@@ -65,7 +65,7 @@ def test_tls_modes_are_those_of_libpq(mode: str) -> None:
 
 
 @pytest.mark.parametrize(("ssl", "mode"), [(None, "prefer"), (True, "require"), (False, "disable")])
-def test_ssl_stands_for_a_mode(ssl: bool | None, mode: str) -> None:  # noqa: FBT001
+def test_ssl_stands_for_a_mode(ssl: bool | None, mode: str) -> None:
     assert read(ssl_mode=None, ssl=ssl).tls.mode == mode
 
 
