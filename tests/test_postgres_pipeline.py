@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,12 +11,10 @@ import pytest
 from sandbox.meltano import Meltano
 from sandbox.postgres import HOST, PASSWORD, Postgres, embedded_programs, running
 
-from .conftest import ROOT
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
+ROOT = Path(__file__).parents[1]
 TAP, TARGET = "tap-my-postgres-datasource", "target-jsonl"
 BLOCK = {
     "jdbc_url_params": "replication=postgres",

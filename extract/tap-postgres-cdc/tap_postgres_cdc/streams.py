@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from tap_postgres_cdc.copying import Copier, CopyJob
 from tap_postgres_cdc.datatypes import JsonSchema
 from tap_postgres_cdc.discovery import Table
 from tap_postgres_cdc.errors import CaptureError
-from tap_postgres_cdc.records import METADATA, SEQUENCE, record_schema
+from tap_postgres_cdc.records import METADATA, SEQUENCE, record_schema, snapshot_suffix
 from tap_postgres_cdc.rows import Column
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class PostgresStream(Stream):
         table = sql.Identifier(self.table.schema, self.table.name)
         limit = self.ABORT_AT_RECORD_COUNT or 1
         query = sql.SQL("COPY (SELECT {} FROM {} LIMIT {}) TO STDOUT").format(names, table, limit)
-        suffix = b'"_ab_cdc_lsn":null}}\n'
+        suffix = snapshot_suffix(0, datetime.now(UTC), 0)
         with self._tap.connection() as connection:
             job = CopyJob(self.name, query.as_string(), columns, suffix)
             for batch in Copier(connection).copy(job):
