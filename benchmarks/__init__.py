@@ -1,0 +1,1 @@
+"""Measurements beside other projects, with their results."""
