@@ -7,11 +7,34 @@ from decimal import Decimal
 from typing import Any, Protocol
 
 import msgspec
+from singer_sdk.contrib.msgspec import MsgSpecWriter
+from singer_sdk.singerlib.encoding.simple import Message
 
 from tap_postgres_cdc.datatypes import JsonSchema
 from tap_postgres_cdc.streams import PostgresStream
 
 _encode = msgspec.json.Encoder().encode
+
+
+def write_all(data: bytes | bytearray) -> None:
+    """Write to standard output, all of it.
+
+    A signal that comes while the loader keeps a large write waiting cuts that short: Python's
+    buffered writer then returns how much it took, instead of going on.
+    """
+    rest = memoryview(data)
+    while rest:
+        rest = rest[sys.stdout.buffer.write(rest) :]
+
+
+class WholeWriter(MsgSpecWriter):
+    """The SDK's writer of messages, with whole lines also when there are signals."""
+
+    def write_message(self, message: Message) -> None:
+        """Write a message."""
+        # The SDK's buffer is used again for the next message.
+        write_all(bytes(self.format_message(message)))
+        sys.stdout.flush()
 
 
 class Output(Protocol):
@@ -42,11 +65,10 @@ class DirectOutput:
         """
         self._keys = keys
         self._bookmark_properties = [bookmark_property]
-        self._stdout = sys.stdout.buffer
 
     def records(self, lines: bytes) -> None:
         """Write RECORD lines."""
-        self._stdout.write(lines)
+        write_all(lines)
 
     def schema(self, stream: str, schema: JsonSchema) -> None:
         """Write a SCHEMA message."""
@@ -65,10 +87,10 @@ class DirectOutput:
     def state(self, state: Mapping[str, Any]) -> None:
         """Write a STATE message."""
         self._message(type="STATE", value=state)
-        self._stdout.flush()
+        sys.stdout.flush()
 
     def _message(self, **message: Any) -> None:
-        self._stdout.write(_encode(message) + b"\n")
+        write_all(_encode(message) + b"\n")
 
 
 class SdkOutput(DirectOutput):

@@ -11,7 +11,6 @@ from typing import Any
 
 import psycopg
 from singer_sdk import Stream, Tap
-from singer_sdk.contrib.msgspec import MsgSpecWriter
 from singer_sdk.helpers.capabilities import PluginCapabilities, TapCapabilities
 from singer_sdk.plugin_base import JSONSchemaValidator
 
@@ -19,7 +18,7 @@ from tap_postgres_cdc.capture import Capture
 from tap_postgres_cdc.connection import Connector
 from tap_postgres_cdc.discovery import discover
 from tap_postgres_cdc.errors import CaptureError
-from tap_postgres_cdc.output import DirectOutput, Output, SdkOutput
+from tap_postgres_cdc.output import DirectOutput, Output, SdkOutput, WholeWriter
 from tap_postgres_cdc.records import SEQUENCE
 from tap_postgres_cdc.settings import CONFIG_SCHEMA, Settings, read_settings
 from tap_postgres_cdc.state import State
@@ -34,7 +33,7 @@ class TapPostgresCDC(Tap):
     name = "tap-postgres-cdc"
     config_jsonschema = CONFIG_SCHEMA
     dynamic_catalog = True
-    message_writer_class = MsgSpecWriter
+    message_writer_class = WholeWriter
     capabilities = [  # noqa: RUF012 - the SDK's own form
         TapCapabilities.CATALOG,
         TapCapabilities.STATE,

@@ -129,6 +129,7 @@ def test_signal_ends_the_run_with_the_last_state(table: Source, number: signal.S
 
 
 def test_signal_in_the_stream_ends_at_the_last_whole_transaction(table: Source) -> None:
+    """Python cuts a write short that a signal interrupts: no line may lack its end."""
     table.run()
     for start in range(1000, 5000, 1000):
         table.sql(f"INSERT INTO t SELECT i, 'x' FROM generate_series({start}, {start + 999}) i")
