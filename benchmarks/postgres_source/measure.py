@@ -20,7 +20,8 @@ class Measurement:
         seconds: From the first byte after `since` to the last, so that start-up does not count.
         total_seconds: From start to end.
         cpu_seconds: Of the command and the processes it started.
-        peak_mib: Largest sum of their resident memory, sampled every 50 ms.
+        peak_mib: Largest sum of their memory, of pages that several share a part each, sampled
+            every 50 ms.
         output: The last bytes it put out.
     """
 
@@ -94,7 +95,7 @@ class _Memory(threading.Thread):
 
     def run(self) -> None:
         while not self.done.wait(_SAMPLE_SECONDS):
-            self.peak = max(self.peak, sum(map(_resident_kib, _tree(self.pid))))
+            self.peak = max(self.peak, sum(map(_proportional_kib, _tree(self.pid))))
 
 
 def _tree(pid: int) -> list[int]:
@@ -105,11 +106,11 @@ def _tree(pid: int) -> list[int]:
     return [pid, *(inner for child in children for inner in _tree(int(child)))]
 
 
-def _resident_kib(pid: int) -> int:
+def _proportional_kib(pid: int) -> int:
     try:
-        status = Path(f"/proc/{pid}/status").read_text()
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except OSError:
         return 0
     return next(
-        (int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")), 0
+        (int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")), 0
     )

@@ -17,7 +17,7 @@ _HOW = """\
 Made by `python -m benchmarks.postgres_source` on a machine of {} cores ({}, Python {}), with
 PostgreSQL 18 on the same machine. Seconds are from the first to the last byte of output; the best
 of three runs each, taken in turn. CPU is that of the client and its processes, start-up included;
-memory is the largest sum of its processes' resident memory."""
+memory is the largest sum over its processes, with shared pages counted once."""
 
 
 def write(

@@ -156,20 +156,23 @@ class SnapshotCopy:
         """
         blocks = sum(part.blocks for captured in self._tables for part in captured.table.parts)
         if workers == 1 or blocks < _FEW_BLOCKS:
-            copier = Copier(connection)
-            self._work(copier)
+            self._work(Copier(connection))
         else:
-            self._work_together(connector, workers)
+            self._work_together(connection, connector, workers)
         if self._stop.is_set():
             raise visibility.Interrupted
 
-    def _work_together(self, connector: Connector, workers: int) -> None:
+    def _work_together(
+        self, connection: psycopg.Connection, connector: Connector, workers: int
+    ) -> None:
+        """Copy in this process and in others, so that Python has more than one core."""
         copiers = [
             RemoteCopier(connector.parameters, connector.descriptors, self._taken.id)
-            for _ in range(workers)
+            for _ in range(workers - 1)
         ]
         with ThreadPoolExecutor(workers) as pool:
-            futures = [pool.submit(self._work, copier) for copier in copiers]
+            futures = [pool.submit(self._work, Copier(connection))]
+            futures += [pool.submit(self._work, copier) for copier in copiers]
             try:
                 for future in as_completed(futures):
                     future.result()
