@@ -86,14 +86,13 @@ def test_map_holds_back_what_is_not_read() -> None:
 
 
 def test_map_lets_its_threads_go_when_the_reader_goes() -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())
     series = run_map(lambda item: [item] * 1000, range(100), width=4)
     next(series)
     series.close()
-    deadline = time.monotonic() + 2
-    while threading.active_count() > before and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert threading.active_count() == before
+    for thread in set(threading.enumerate()) - before:
+        thread.join(timeout=5)
+        assert not thread.is_alive()
 
 
 @pytest.mark.parametrize("concurrency", [1, 4, 16])
