@@ -222,8 +222,10 @@ class Capture:
             progress.read(changes, lsn)
             if self._is_state_due():
                 follower.flush()
+                rereader.settle()
                 self._write_state()
 
+        rereader = Rereader(connection, self._stop)
         log = ReplicationStream(
             self._connector, settings.slot, settings.publication, slot.confirmed_lsn
         )
@@ -234,7 +236,7 @@ class Capture:
                 end_lsn,
                 output=self._output,
                 types=types,
-                rereader=Rereader(connection, self._stop),
+                rereader=rereader,
                 losses=self._losses,
                 advance=advance,
                 stop=self._stop,
@@ -242,9 +244,11 @@ class Capture:
             try:
                 follower.run()
             except Interrupted:
+                rereader.settle()
                 self._write_state()
                 raise
             follower.flush()
+        rereader.settle()
         progress.finished()
         self._write_state()
 

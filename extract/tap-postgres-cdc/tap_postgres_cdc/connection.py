@@ -63,6 +63,8 @@ class Connector:
             "connect_timeout": _CONNECT_SECONDS,
             "application_name": "tap-postgres-cdc",
             "keepalives_idle": 30,
+            "keepalives_interval": 10,
+            "keepalives_count": 6,
             **given,
             "host": settings.host,
             "port": settings.port,

@@ -7,6 +7,7 @@ import psycopg
 
 from tap_postgres_cdc.datatypes import Datatype
 from tap_postgres_cdc.errors import CaptureError
+from tap_postgres_cdc.records import METADATA
 from tap_postgres_cdc.typecatalog import TypeCatalog
 
 _PUBLICATION: Final = """
@@ -215,6 +216,11 @@ def _check_names(
         )
     by_stream: dict[str, Table] = {}
     for table in tables:
+        if taken := METADATA.keys() & {column.name for column in table.columns}:
+            raise CaptureError(
+                f"table {table.full_name} has a column {min(taken)}, which records need for "
+                "themselves: leave it out with a column list in the publication"
+            )
         other = by_stream.setdefault(table.stream, table)
         if other is not table:
             raise CaptureError(

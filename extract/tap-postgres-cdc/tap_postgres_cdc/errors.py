@@ -133,6 +133,13 @@ _ADVICE: Final[list[tuple[str, str]]] = [
         ('database "{database}" does not exist on {host}:{port}: check the setting database'),
     ),
     (
+        r"(?P<reason>invalid byte sequence for encoding[^\n]*)",
+        (
+            "a value is not UTF-8 ({reason}), as the database's encoding is SQL_ASCII: convert the "
+            "values, or leave their column out of the publication or the selection"
+        ),
+    ),
+    (
         r"server does not support SSL",
         (
             "the server at {host}:{port} does not speak TLS: set ssl_mode.mode to disable "

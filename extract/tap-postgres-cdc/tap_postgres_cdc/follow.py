@@ -27,7 +27,7 @@ _FLUSH_BYTES: Final = 1 << 18
 _IDLE_SECONDS: Final = 0.2
 _SUFFIX_SECONDS: Final = 1.0
 # Lines that wait for values from the table are completed this many at a time.
-_MOST_PENDING: Final = 200
+_MOST_PENDING: Final = 64
 
 _MESSAGE, _KEEPALIVE = ord("w"), ord("k")
 _BEGIN, _COMMIT, _RELATION, _TRUNCATE = ord("B"), ord("C"), ord("R"), ord("T")
@@ -275,6 +275,8 @@ class Follower:
 
     def _relate(self, relation: Relation) -> None:
         oid = _OID.pack(relation.oid)
+        if self._relations.get(oid) == relation:
+            return  # it comes again after every ANALYZE
         self._relations[oid] = relation
         # Prepared anew, and announced, only if a row of it is wanted.
         self._prepared.pop(oid, None)

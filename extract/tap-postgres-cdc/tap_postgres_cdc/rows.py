@@ -107,8 +107,9 @@ def copy_function(
         " lines = []",
         " add = lines.append",
         " for row in rows:",
-        f"  {', '.join(fields)}, = row[:-1].split(b'\\t')",
+        f"  {', '.join(fields)}, = row[:-1].split(b'\\t')" if fields else "  pass",
         "  if b'\\\\' in row:",
+        "   pass",
     ]
     for field, column in zip(fields, columns, strict=True):
         source += [f"   if {field} == b'\\\\N':", f"    {field} = b'null'"]

@@ -207,8 +207,10 @@ class Pipeline:
             reader.join()
         with process:
             pass
+        text = b"".join(log).decode()
         if how == "finish":
-            assert process.returncode == 0, b"".join(log).decode()
+            assert process.returncode == 0, text
+        assert "Traceback" not in text, text
         self.load([line for line in lines if line.endswith(b"\n")], all_of_it=how == "finish")
 
     def load(self, lines: list[bytes], *, all_of_it: bool) -> None:

@@ -429,6 +429,32 @@ def test_only_tables_of_the_given_schemas_are_captured(source: Source) -> None:
     assert [entry["stream"] for entry in source.catalog()["streams"]] == ["mine"]
 
 
+def test_table_without_columns_does_not_stop_the_others(source: Source) -> None:
+    source.sql("CREATE TABLE nothing ()", "INSERT INTO nothing DEFAULT VALUES")
+    source.publish()
+    assert len(source.run().records("nothing")) == 1
+    source.sql("INSERT INTO nothing DEFAULT VALUES")
+    assert len(source.run().records("nothing")) == 1
+
+
+def test_column_that_records_need_for_themselves_is_refused(embedded: Source) -> None:
+    embedded.sql("CREATE TABLE t (id int PRIMARY KEY, _ab_cdc_lsn int)")
+    embedded.publish()
+    with pytest.raises(CaptureError, match=r"public\.t has a column _ab_cdc_lsn"):
+        embedded.run()
+
+
+def test_text_that_is_not_utf8_ends_the_run_in_one_line(embedded: Source) -> None:
+    embedded.sql("CREATE DATABASE ascii_only ENCODING 'SQL_ASCII' TEMPLATE template0")
+    embedded.database = "ascii_only"
+    with embedded.connect(client_encoding="SQL_ASCII") as connection:
+        connection.execute("CREATE TABLE t (id int PRIMARY KEY, name text)")
+        connection.execute(b"INSERT INTO t VALUES (1, '\xff')")
+    embedded.publish()
+    with pytest.raises(CaptureError, match="a value is not UTF-8"):
+        embedded.run()
+
+
 def test_odd_names_are_quoted(source: Source) -> None:
     table = '"Odd % ""name"""'
     source.sql(

@@ -191,6 +191,25 @@ def test_composite_and_text_keys_are_found_again(source: Source) -> None:
     assert record["large"] == "x" * 4000
 
 
+def test_keys_of_extension_types_are_found_again_by_their_index(
+    servers: Any, source_on: Any
+) -> None:
+    source = source_on(servers["15"])
+    source.sql(
+        "CREATE SCHEMA ext",
+        "CREATE EXTENSION citext SCHEMA ext",
+        "CREATE EXTENSION ltree SCHEMA ext",
+        "CREATE TABLE t (c ext.citext, p ext.ltree, large text, n int, PRIMARY KEY (c, p))",
+        "ALTER TABLE t ALTER large SET STORAGE EXTERNAL",
+        "INSERT INTO t VALUES ('Ab', 'Top.Sub', repeat('x', 4000), 1)",
+    )
+    source.publish()
+    source.run()
+    source.sql("UPDATE t SET n = 2")
+    (record,) = source.run().records("t")
+    assert (record["c"], record["p"], record["large"]) == ("Ab", "Top.Sub", "x" * 4000)
+
+
 def test_truncate_starts_a_new_version(votes: Source) -> None:
     votes.sql("INSERT INTO votes VALUES (4, 'before')", "TRUNCATE votes")
     votes.sql("INSERT INTO votes VALUES (5, 'after')")
