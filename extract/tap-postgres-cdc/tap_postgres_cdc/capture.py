@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from typing import Final, NamedTuple, Protocol, cast
 
@@ -244,8 +244,11 @@ class Capture:
             try:
                 follower.run()
             except Interrupted:
-                rereader.settle()
-                self._write_state()
+                # Values that can't be read yet hold their lines back, and so the state.
+                with suppress(Interrupted):
+                    follower.flush()
+                    rereader.settle()
+                    self._write_state()
                 raise
             follower.flush()
         rereader.settle()

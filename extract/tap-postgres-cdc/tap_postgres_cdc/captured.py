@@ -3,10 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from tap_postgres_cdc.datatypes import Datatype, JsonSchema
+from tap_postgres_cdc.datatypes import JsonSchema
 from tap_postgres_cdc.discovery import Table, TableColumn
+from tap_postgres_cdc.pgoutput import RelationColumn
 from tap_postgres_cdc.rows import Column
 from tap_postgres_cdc.state import Bookmark
+from tap_postgres_cdc.typecatalog import TypeCatalog
 
 
 class Selection(Protocol):
@@ -47,10 +49,14 @@ class Captured:
         """The selected columns."""
         return selected_columns(self.table, self.selection)
 
-    def column(self, name: str, datatype: Datatype) -> Column:
-        """A column of the table, known to discovery or not."""
-        is_key = name in self.table.key
-        return Column(name, datatype, is_key or self.selection.is_column_selected(name), is_key)
+    def column(self, column: RelationColumn, types: TypeCatalog) -> Column:
+        """A column of the stream; only discovery knows how many dimensions an array has."""
+        is_key = column.name in self.table.key
+        is_selected = is_key or self.selection.is_column_selected(column.name)
+        known = {(one.name, one.type_oid): one.dimensions for one in self.table.columns}
+        dimensions = known.get((column.name, column.type_oid), 0)
+        datatype = types.datatype(column.type_oid, column.typmod, dimensions)
+        return Column(column.name, datatype, is_selected, is_key)
 
 
 def selected_table_columns(table: Table, selection: Selection) -> list[TableColumn]:

@@ -5,9 +5,9 @@ Only whole transactions move the state, so a run that ends in the middle of one 
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from struct import Struct
-from typing import Final, NamedTuple, cast
+from typing import Final
 
 from tap_postgres_cdc import pgoutput
 from tap_postgres_cdc.captured import Captured
@@ -15,78 +15,27 @@ from tap_postgres_cdc.errors import CaptureError
 from tap_postgres_cdc.output import Output
 from tap_postgres_cdc.pgoutput import HEADER, PADDING, TUPLE, Missing, Relation, Values
 from tap_postgres_cdc.positions import server_time
-from tap_postgres_cdc.records import change_prefix, property_schema, record_suffix
+from tap_postgres_cdc.records import change_prefix, property_schema
+from tap_postgres_cdc.relations import IGNORED, IgnoredRows, RelationRows
 from tap_postgres_cdc.replication import ReplicationStream
-from tap_postgres_cdc.rereading import Key, Rereader, Row
-from tap_postgres_cdc.rows import Column, Losses, row_functions
+from tap_postgres_cdc.rereading import Rereader
+from tap_postgres_cdc.rows import Column, Losses
 from tap_postgres_cdc.typecatalog import TypeCatalog
 from tap_postgres_cdc.visibility import Interrupted
+from tap_postgres_cdc.waiting import WaitingLine, complete
 
 # Lines are written when they are this many bytes, or when the server has nothing more for a while.
 _FLUSH_BYTES: Final = 1 << 18
 _IDLE_SECONDS: Final = 0.2
 _SUFFIX_SECONDS: Final = 1.0
 # Lines that wait for values from the table are completed this many at a time.
-_MOST_PENDING: Final = 64
+_MOST_WAITING: Final = 64
 
 _MESSAGE, _KEEPALIVE = ord("w"), ord("k")
 _BEGIN, _COMMIT, _RELATION, _TRUNCATE = ord("B"), ord("C"), ord("R"), ord("T")
 _INSERT, _UPDATE, _DELETE = ord("I"), ord("U"), ord("D")
 _NEW_TUPLE, _FULL_OLD_TUPLE = ord("N"), ord("O")
 _OID: Final = Struct(">I")
-
-
-class _Rows:
-    """A relation whose rows are decoded.
-
-    Attributes:
-        key: Places of the key columns.
-        wanted: Places of the selected columns.
-        suffix: The end of its lines.
-    """
-
-    def __init__(self, captured: Captured, columns: Sequence[Column], losses: Losses) -> None:
-        self.captured = captured
-        self.columns = columns
-        self.key = [i for i, column in enumerate(columns) if column.is_key]
-        self.wanted = [i for i, column in enumerate(columns) if column.selected]
-        self.functions = row_functions(captured.stream, columns, losses)
-        self.row = self.functions.row
-        # Without a key a delete is the whole old row, which FULL replica identity gives.
-        self.key_row = self.functions.key if self.key else self.functions.row
-        self.renew_suffix()
-
-    def renew_suffix(self) -> None:
-        self.suffix = record_suffix(self.captured.version)
-
-    def key_of(self, values: Values) -> Key:
-        return tuple(cast("bytes | None", values[i]) for i in self.key)
-
-
-class _Ignored:
-    """Stands for a relation whose rows are not wanted."""
-
-    suffix = b""
-
-    @staticmethod
-    def row(_data: bytes, _prefix: bytes, _number: int, _suffix: bytes) -> bytes:
-        return b""
-
-    key_row = row
-
-
-class _Pending(NamedTuple):
-    """What the given line of those to write holds once it waits for values from the table."""
-
-    line: int
-    rows: _Rows
-    values: Values
-    prefix: bytes
-    number: int
-    xid: int
-
-
-_IGNORED: Final = _Ignored()
 
 
 class Follower:
@@ -130,11 +79,11 @@ class Follower:
         self._advance = advance
         self._stop = stop
         self._relations: dict[bytes, Relation] = {}
-        self._prepared: dict[bytes, _Rows | _Ignored] = {}
+        self._prepared: dict[bytes, RelationRows | IgnoredRows] = {}
         # What rows of the current transaction are decoded with.
         self._active = self._prepared
         self._lines: list[bytes] = []
-        self._pending: list[_Pending] = []
+        self._waiting: list[WaitingLine] = []
         self._truncated: list[Captured] = []
         self._in_transaction = False
         self._begin = pgoutput.Begin(0, 0, 0)
@@ -168,7 +117,7 @@ class Follower:
                 line = rows.row(data, self._prefix, number, rows.suffix)
                 if line is None:
                     self._complete(rows, pgoutput.parse_tuple(data, TUPLE)[0], number)
-                    size += _FLUSH_BYTES // _MOST_PENDING
+                    size += _FLUSH_BYTES // _MOST_WAITING
                 else:
                     lines.append(line)
                     size += len(line)
@@ -199,8 +148,10 @@ class Follower:
 
     def flush(self) -> None:
         """Write the lines that wait to be written."""
-        if self._pending:
-            self._reread()
+        if self._waiting:
+            with self._log.paused():
+                complete(self._lines, self._waiting, self._rereader)
+            self._waiting.clear()
         if self._lines:
             lines = b"".join(self._lines)
             self._lines.clear()
@@ -210,7 +161,7 @@ class Follower:
         if now - self._renewed_at >= _SUFFIX_SECONDS:
             self._renewed_at = now
             for rows in self._prepared.values():
-                if isinstance(rows, _Rows):
+                if isinstance(rows, RelationRows):
                     rows.renew_suffix()
 
     def _flush(self) -> None:
@@ -248,7 +199,7 @@ class Follower:
             self._active = {
                 oid: rows
                 for oid, rows in self._prepared.items()
-                if isinstance(rows, _Ignored) or not self._is_copied(rows.captured)
+                if isinstance(rows, IgnoredRows) or not self._is_copied(rows.captured)
             }
         return False
 
@@ -282,23 +233,20 @@ class Follower:
         self._prepared.pop(oid, None)
         self._active.pop(oid, None)
 
-    def _prepare(self, oid: bytes) -> _Rows | _Ignored:
+    def _prepare(self, oid: bytes) -> RelationRows | IgnoredRows:
         captured = self._tables.get(_OID.unpack(oid)[0])
         if captured is None:
-            self._prepared[oid] = self._active[oid] = _IGNORED
-            return _IGNORED
+            self._prepared[oid] = self._active[oid] = IGNORED
+            return IGNORED
         if self._is_copied(captured):
-            self._active[oid] = _IGNORED
-            return _IGNORED
+            self._active[oid] = IGNORED
+            return IGNORED
         relation = self._relations[oid]
         self._check_key(captured, relation)
         self._types.load(column.type_oid for column in relation.columns)
-        columns = [
-            captured.column(column.name, self._types.datatype(column.type_oid, column.typmod))
-            for column in relation.columns
-        ]
+        columns = [captured.column(column, self._types) for column in relation.columns]
         self._announce(captured, columns)
-        rows = _Rows(captured, columns, self._losses)
+        rows = RelationRows(captured, columns, self._losses)
         self._prepared[oid] = self._active[oid] = rows
         return rows
 
@@ -329,7 +277,7 @@ class Follower:
         """Handle an Update with an old tuple; gives about how many bytes it adds."""
         oid = data[HEADER + 1 : HEADER + 5]
         rows = self._active.get(oid) or self._prepare(oid)
-        if isinstance(rows, _Ignored):
+        if isinstance(rows, IgnoredRows):
             return 0
         old, at = pgoutput.parse_tuple(data, TUPLE)
         new, _ = pgoutput.parse_tuple(data, at + 1)
@@ -343,59 +291,24 @@ class Follower:
         self._complete(rows, new, number + 1)
         return len(data)
 
-    def _complete(self, rows: _Rows | _Ignored, values: Values, number: int) -> None:
+    def _complete(self, rows: RelationRows | IgnoredRows, values: Values, number: int) -> None:
         """Add the line of a row, now or once its missing values were read."""
-        if isinstance(rows, _Ignored):
+        if isinstance(rows, IgnoredRows):
             return
         if any(values[i] is Missing.UNCHANGED for i in rows.wanted):
-            xid = self._begin.xid
-            self._pending.append(
-                _Pending(len(self._lines), rows, values, self._prefix, number, xid)
-            )
+            line = len(self._lines)
+            waiting = WaitingLine(line, rows, values, self._prefix, number, self._begin.xid)
+            self._waiting.append(waiting)
             self._lines.append(b"")
         else:
             self._lines.append(rows.functions.values(values, self._prefix, number, rows.suffix))
-
-    def _reread(self) -> None:
-        """Complete the lines that wait for values from the table."""
-        by_rows: dict[_Rows, list[_Pending]] = {}
-        for pending in self._pending:
-            by_rows.setdefault(pending.rows, []).append(pending)
-        self._pending.clear()
-        for rows, waiting in by_rows.items():
-            missing = [
-                i
-                for i in rows.wanted
-                if any(pending.values[i] is Missing.UNCHANGED for pending in waiting)
-            ]
-            table = rows.captured.table
-            with self._log.paused():
-                found = self._rereader.read(
-                    (table.schema, table.name),
-                    [rows.columns[i].name for i in rows.key],
-                    [rows.columns[i].name for i in missing],
-                    [rows.key_of(pending.values) for pending in waiting],
-                    {pending.xid for pending in waiting},
-                )
-            for pending in waiting:
-                if row := found.get(rows.key_of(pending.values)):
-                    self._fill(pending, missing, row)
-
-    def _fill(self, pending: _Pending, missing: Sequence[int], row: Row) -> None:
-        rows, values = pending.rows, pending.values
-        for i in missing:
-            if values[i] is Missing.UNCHANGED:
-                values[i] = row[rows.columns[i].name]
-        self._lines[pending.line] = rows.functions.values(
-            values, pending.prefix, pending.number, rows.suffix
-        )
 
     def _truncate(self, data: bytes) -> None:
         milliseconds = round(server_time(self._begin.commit_time).timestamp() * 1000)
         for number in pgoutput.parse_truncate(data):
             oid = _OID.pack(number)
             rows = self._active.get(oid) or self._prepare(oid)
-            if isinstance(rows, _Rows):
+            if isinstance(rows, RelationRows):
                 self.flush()
                 captured = rows.captured
                 captured.version = max(captured.version + 1, milliseconds)

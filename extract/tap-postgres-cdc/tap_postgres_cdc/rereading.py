@@ -12,6 +12,7 @@ import psycopg
 from psycopg import pq, sql
 
 from tap_postgres_cdc import visibility
+from tap_postgres_cdc.relations import Key
 
 # Keys of types that an extension brought are compared by operators that live beside them; with
 # others the index of the key would be of no use.
@@ -22,7 +23,6 @@ SELECT set_config('search_path', concat_ws(', ', 'pg_catalog', (
 )), false)
 """
 
-Key = tuple[bytes | None, ...]
 Row = dict[str, bytes | None]
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -10,7 +13,9 @@ import pytest
 
 from tap_postgres_cdc import capture
 from tap_postgres_cdc.errors import CaptureError
+from tap_postgres_cdc.follow import Follower
 from tap_postgres_cdc.positions import parse_lsn
+from tap_postgres_cdc.tap import TapPostgresCDC
 
 if TYPE_CHECKING:
     from conftest import Run, Source
@@ -487,6 +492,43 @@ def test_key_that_changes_during_a_run_asks_for_another_run(
     run = votes.run()
     assert run.of("SCHEMA")[0]["key_properties"] == ["name"]
     assert len(run.records("votes")) == 4
+
+
+def test_state_of_a_stopped_run_is_not_ahead_of_its_records(votes: Source) -> None:
+    votes.sql(*(f"INSERT INTO votes VALUES ({i}, 'x')" for i in range(100, 110)))
+    original = Follower._reach
+    reached = []
+
+    def stop_at_the_fifth(self: Follower, lsn: int, changes: int) -> None:
+        if changes:
+            reached.append(lsn)
+        if len(reached) == 5:
+            self._stop.set()
+        original(self, lsn, changes)
+
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(stdout):
+        patch.setattr(Follower, "_reach", stop_at_the_fifth)
+        tap = TapPostgresCDC(config=votes.config, state=votes.state)
+        with pytest.raises(SystemExit):
+            tap.sync_all()
+    stdout.seek(0)
+    messages = [json.loads(line) for line in stdout]
+    assert sum(message["type"] == "RECORD" for message in messages) == 5
+    votes.warehouse.apply(messages)
+    votes.state = messages[-1]["value"]
+    assert [record["id"] for record in votes.run().records("votes")] == list(range(105, 110))
+    assert len(votes.warehouse.rows("votes")) == 13
+
+
+def test_arrays_of_several_dimensions_are_announced_once(source: Source) -> None:
+    source.sql("CREATE TABLE t (id int PRIMARY KEY, m int[][])")
+    source.publish()
+    source.run()
+    source.sql("INSERT INTO t VALUES (1, '{{1,2},{3,4}}')")
+    run = source.run()
+    assert len(run.of("SCHEMA")) == 1
+    assert run.records("t")[0]["m"] == [[1, 2], [3, 4]]
 
 
 def test_changes_of_a_dropped_table_do_not_stop_the_stream(votes: Source) -> None:
