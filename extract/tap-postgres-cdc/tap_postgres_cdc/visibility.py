@@ -37,14 +37,16 @@ def wait_for_running_transactions(connection: psycopg.Connection, stop: threadin
     """Wait until every transaction that is in progress now is over.
 
     The log can hold the commit of a transaction that is still in progress for others: with
-    `commit_delay`, or until a synchronous standby has answered.
+    `commit_delay`, or until a synchronous standby has answered. A snapshot does not tell of all
+    that are in progress: its xmax is past the newest that has *ended*. So a new id is taken, which
+    is past all that have begun.
 
     Raises:
         Interrupted: `stop` was set meanwhile.
     """
-    xmax = current_snapshot(connection).xmax
+    newest = int(one_row(connection, "SELECT pg_current_xact_id()::text")[0])
     _wait(
-        lambda: current_snapshot(connection).xmin >= xmax,
+        lambda: current_snapshot(connection).xmin > newest,
         lambda: f"for transactions to end: {one_row(connection, _OLDEST)[0]}",
         stop,
     )

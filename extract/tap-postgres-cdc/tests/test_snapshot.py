@@ -104,15 +104,23 @@ def test_commit_after_the_snapshot_is_streamed(
 def test_snapshot_waits_for_commits_that_are_in_the_log_but_not_visible(
     own_source: NewSource,
 ) -> None:
-    """Cutting off by commit LSN would lose such a transaction."""
+    """The log was read past such a commit before the table was captured: nothing else has it."""
     source = own_source("15", settings={"fsync": "on"})
-    source.sql("CREATE TABLE t (id int PRIMARY KEY)")
+    source.sql("CREATE TABLE a (id int PRIMARY KEY)", "CREATE TABLE t (id int PRIMARY KEY)")
     source.publish()
+    only_a = source.catalog()
+    for entry in only_a["streams"]:
+        for metadata in entry["metadata"]:
+            if entry["stream"] == "t" and not metadata["breadcrumb"]:
+                metadata["metadata"]["selected"] = False
+    source.run(catalog=only_a)
+    # No standby of that name exists: commits are in the log, but nobody sees them.
     source.server.configure(synchronous_standby_names="nobody")
     with source.connect() as hanging:
         writer = threading.Thread(target=lambda: hanging.execute("INSERT INTO t VALUES (1)"))
         writer.start()
         time.sleep(0.3)
+        source.run(catalog=only_a)
         release = threading.Timer(
             1.0, lambda: source.server.configure(synchronous_standby_names="")
         )
