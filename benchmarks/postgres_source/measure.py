@@ -1,0 +1,116 @@
+"""Running a command and measuring what it puts out: time, CPU, memory."""
+
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_CHUNK = 1 << 20
+_SAMPLE_SECONDS = 0.05
+
+
+@dataclass
+class Measurement:
+    """What a command took.
+
+    Attributes:
+        seconds: From the first byte after `since` to the last, so that start-up does not count.
+        total_seconds: From start to end.
+        cpu_seconds: Of the command and the processes it started.
+        peak_mib: Largest sum of their memory, of pages that several share a part each, sampled
+            every 50 ms.
+        output: The last bytes it put out.
+    """
+
+    seconds: float
+    total_seconds: float
+    cpu_seconds: float
+    peak_mib: float
+    output: bytes
+
+
+def measure(
+    command: Sequence[str | Path], *, since: bytes = b"", env: Mapping[str, str] | None = None
+) -> Measurement:
+    """Run a command to its end, reading what it puts out.
+
+    Args:
+        command: Program and arguments.
+        since: The clock starts with the chunk that holds these bytes.
+        env: Further environment variables.
+
+    Raises:
+        RuntimeError: It failed; the message is the end of its standard error.
+    """
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
+        env={**os.environ, **(env or {})},
+    )
+    assert process.stdout
+    assert process.stderr
+    errors: list[bytes] = []
+    drain = threading.Thread(target=errors.extend, args=[process.stderr])
+    drain.start()
+    watch = _Memory(process.pid)
+    watch.start()
+    first, tail = 0.0, b""
+    while chunk := process.stdout.read(_CHUNK):
+        if not first and since in chunk:
+            first = time.perf_counter()
+        tail = (tail + chunk)[-4096:]
+    last = time.perf_counter()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    watch.done.set()
+    watch.join()
+    drain.join()
+    process.stdout.close()
+    process.stderr.close()
+    if process.returncode:
+        raise RuntimeError(f"{command[0]} failed: {b''.join(errors[-10:]).decode()}")
+    return Measurement(
+        seconds=last - (first or started),
+        total_seconds=time.perf_counter() - started,
+        cpu_seconds=usage.ru_utime + usage.ru_stime,
+        peak_mib=watch.peak / 1024,
+        output=tail,
+    )
+
+
+class _Memory(threading.Thread):
+    """Samples the memory of a process and those it started."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self.pid = pid
+        self.peak = 0
+        self.done = threading.Event()
+
+    def run(self) -> None:
+        while not self.done.wait(_SAMPLE_SECONDS):
+            self.peak = max(self.peak, sum(map(_proportional_kib, _tree(self.pid))))
+
+
+def _tree(pid: int) -> list[int]:
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    return [pid, *(inner for child in children for inner in _tree(int(child)))]
+
+
+def _proportional_kib(pid: int) -> int:
+    try:
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return 0
+    return next(
+        (int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")), 0
+    )

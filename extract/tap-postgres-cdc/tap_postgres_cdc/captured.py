@@ -1,0 +1,76 @@
+"""A table that is being captured: what it is, which columns go out, and where it is."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tap_postgres_cdc.datatypes import JsonSchema
+from tap_postgres_cdc.discovery import Table, TableColumn
+from tap_postgres_cdc.pgoutput import RelationColumn
+from tap_postgres_cdc.rows import Column
+from tap_postgres_cdc.state import Bookmark
+from tap_postgres_cdc.typecatalog import TypeCatalog
+
+
+class Selection(Protocol):
+    """What the catalog says of a stream."""
+
+    def is_column_selected(self, name: str) -> bool:
+        """Whether records hold the column."""
+
+
+@dataclass
+class Captured:
+    """A selected table.
+
+    Attributes:
+        bookmark: Its place in the state; a FULL_TABLE stream has one that is not kept.
+        is_logged: Whether its changes are streamed: LOG_BASED, not FULL_TABLE.
+        schema: JSON Schema of its records as last written, empty before the first SCHEMA.
+        version: Of its records; the bookmark has that of the last whole transaction.
+    """
+
+    table: Table
+    selection: Selection
+    bookmark: Bookmark
+    is_logged: bool = True
+    schema: JsonSchema = field(default_factory=dict)
+    version: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.version = self.bookmark.version
+
+    @property
+    def stream(self) -> str:
+        """Name of its stream."""
+        return self.table.stream
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The selected columns."""
+        return selected_columns(self.table, self.selection)
+
+    def column(self, column: RelationColumn, types: TypeCatalog) -> Column:
+        """A column of the stream; only discovery knows how many dimensions an array has."""
+        is_key = column.name in self.table.key
+        is_selected = is_key or self.selection.is_column_selected(column.name)
+        known = {(one.name, one.type_oid): one.dimensions for one in self.table.columns}
+        dimensions = known.get((column.name, column.type_oid), 0)
+        datatype = types.datatype(column.type_oid, column.typmod, dimensions)
+        return Column(column.name, datatype, is_selected, is_key)
+
+
+def selected_table_columns(table: Table, selection: Selection) -> list[TableColumn]:
+    """The columns that go out: the selected ones, and always the key."""
+    return [
+        column
+        for column in table.columns
+        if column.name in table.key or selection.is_column_selected(column.name)
+    ]
+
+
+def selected_columns(table: Table, selection: Selection) -> tuple[Column, ...]:
+    """The same, as they are written."""
+    return tuple(
+        Column(column.name, column.datatype, selected=True, is_key=column.name in table.key)
+        for column in selected_table_columns(table, selection)
+    )

@@ -1,0 +1,138 @@
+"""Connections to the server, with the session settings that make its text the same everywhere."""
+
+import os
+import ssl
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, cast
+
+import psycopg
+
+from tap_postgres_cdc.errors import explain
+from tap_postgres_cdc.settings import Settings, Tls
+
+# The text of dates, numbers and names depends on these, and the snapshot and the stream have to
+# agree. A hidden row would be a lost row, so row-level security has to fail instead of filter.
+_SESSION: Final = {
+    "bytea_output": "hex",
+    "client_encoding": "UTF8",
+    "DateStyle": "ISO,YMD",
+    "extra_float_digits": "1",
+    "IntervalStyle": "iso_8601",
+    "TimeZone": "UTC",
+    "search_path": "pg_catalog",
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "row_security": "off",
+}
+_CONNECT_SECONDS: Final = 15
+
+
+def one_row(
+    connection: psycopg.Connection, query: str, parameters: Sequence[Any] = ()
+) -> tuple[Any, ...]:
+    """The first row of a query that always gives one.
+
+    Raises:
+        psycopg.Error: The server could not answer.
+    """
+    row = connection.execute(query, parameters or None).fetchone()
+    return cast("tuple[Any, ...]", row)
+
+
+class Connector:
+    """Opens connections with the settings of a run.
+
+    `parameters` are those of libpq; certificates and keys are in memory, as files that only this
+    process and those it starts with `descriptors` can open.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.descriptors: list[int] = []
+        self._files: list[Any] = []
+        self._advice = {
+            "host": settings.host,
+            "port": settings.port,
+            "username": settings.username,
+        }
+        options = " ".join(f"-c {name}={value}" for name, value in _SESSION.items())
+        given = dict(settings.parameters)
+        self.parameters: dict[str, Any] = {
+            "connect_timeout": _CONNECT_SECONDS,
+            "application_name": "tap-postgres-cdc",
+            "keepalives_idle": 30,
+            "keepalives_interval": 10,
+            "keepalives_count": 6,
+            **given,
+            "host": settings.host,
+            "port": settings.port,
+            "dbname": settings.database,
+            "user": settings.username,
+            "password": settings.password,
+            "options": f"{given.get('options', '')} {options}".strip(),
+            **self._tls_parameters(settings.tls),
+        }
+
+    def connect(self) -> psycopg.Connection:
+        """Open a connection for queries, in autocommit mode.
+
+        Raises:
+            CaptureError: It can't be opened.
+        """
+        with self.errors():
+            return psycopg.connect(**self.parameters, autocommit=True)
+
+    def connect_to_replicate(self) -> psycopg.Connection:
+        """Open a connection that speaks the streaming replication protocol.
+
+        Raises:
+            CaptureError: It can't be opened.
+        """
+        with self.errors():
+            return psycopg.connect(**self.parameters, autocommit=True, replication="database")
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turn errors of the server and of the connection into one line.
+
+        Raises:
+            CaptureError: Instead of `psycopg.Error`.
+        """
+        try:
+            yield
+        except psycopg.Error as error:
+            raise explain(error, **self._advice) from error
+
+    def _tls_parameters(self, tls: Tls) -> dict[str, str]:
+        parameters = {"sslmode": tls.mode}
+        if tls.ca_certificate:
+            parameters["sslrootcert"] = self._file(tls.ca_certificate)
+        elif tls.mode == "verify-full":
+            parameters["sslrootcert"] = ssl.get_default_verify_paths().cafile or "system"
+        if tls.client_certificate and tls.client_key:
+            parameters["sslcert"] = self._file(tls.client_certificate)
+            parameters["sslkey"] = self._file(tls.client_key)
+        else:
+            # Not those that happen to be in the home directory.
+            parameters["sslcert"] = ""
+        if tls.client_key_password:
+            parameters["sslpassword"] = tls.client_key_password
+        return parameters
+
+    def _file(self, text: str) -> str:
+        """Give libpq, which reads keys from files, a file that is on no disk where there is one."""
+        # Keys pasted into an environment variable often have their line breaks escaped.
+        content = text.replace("\\n", "\n").strip().encode() + b"\n"
+        if not hasattr(os, "memfd_create"):
+            file = tempfile.NamedTemporaryFile()  # noqa: SIM115 - it lives as long as the connector
+            self._files.append(file)
+            file.write(content)
+            file.flush()
+            return file.name
+        descriptor = os.memfd_create("tls", 0)
+        os.fchmod(descriptor, 0o600)
+        os.write(descriptor, content)
+        self.descriptors.append(descriptor)
+        return f"/proc/self/fd/{descriptor}"

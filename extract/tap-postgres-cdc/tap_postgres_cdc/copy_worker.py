@@ -1,0 +1,123 @@
+"""A process that copies ranges for another one, to use a second core.
+
+It is told what to do, and answers, in pickles over its standard streams; so a password is in no
+argument, environment variable or file. It imports nothing heavy and ends with its parent.
+"""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import IO, Any, Final, cast
+
+import psycopg
+
+from tap_postgres_cdc.copying import Batch, Copier, CopyJob
+from tap_postgres_cdc.rows import Losses
+
+_BEGIN: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
+
+class WorkerError(Exception):
+    """What went wrong in a worker: `cause` is the error of psycopg, or None if it just ended."""
+
+    def __init__(self, message: str, cause: psycopg.Error | None = None) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
+class RemoteCopier:
+    """Copies in a process of its own; made and used like `copying.Copier`."""
+
+    def __init__(
+        self, parameters: dict[str, Any], descriptors: Sequence[int], snapshot_id: str
+    ) -> None:
+        """Start the process.
+
+        Args:
+            parameters: Of libpq.
+            descriptors: Open files that the parameters name.
+            snapshot_id: As given by `pg_export_snapshot()`.
+        """
+        self.losses = Losses()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tap_postgres_cdc.copy_worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=descriptors,
+        )
+        self._orders = cast("IO[bytes]", self._process.stdin)
+        self._answers = cast("IO[bytes]", self._process.stdout)
+        self._send((parameters, snapshot_id))
+
+    def copy(self, job: CopyJob) -> Iterator[Batch]:
+        """Copy a range, a batch of lines at a time.
+
+        Raises:
+            WorkerError: The process could not.
+        """
+        self._send(job)
+        while isinstance(answer := self._receive(), Batch):
+            yield answer
+        if isinstance(answer, psycopg.Error):
+            raise WorkerError(str(answer), answer)
+        self.losses.update(answer)
+
+    def close(self) -> None:
+        """End the process, whatever it is doing."""
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._orders, self._answers):
+            with suppress(BrokenPipeError):
+                stream.close()
+
+    def _send(self, message: object) -> None:
+        try:
+            pickle.dump(message, self._orders)
+            self._orders.flush()
+        except BrokenPipeError:
+            raise WorkerError("a copying process ended unexpectedly") from None
+
+    def _receive(self) -> Any:
+        try:
+            return pickle.load(self._answers)  # noqa: S301 - of our own process
+        except (EOFError, pickle.UnpicklingError):
+            raise WorkerError("a copying process ended unexpectedly") from None
+
+
+def main() -> None:
+    """Serve a `RemoteCopier` until it is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    orders, answers = sys.stdin.buffer, sys.stdout.buffer
+
+    def answer(message: object) -> None:
+        pickle.dump(message, answers, protocol=pickle.HIGHEST_PROTOCOL)
+        answers.flush()
+
+    try:
+        parameters, snapshot_id = pickle.load(orders)  # noqa: S301 - of our own process
+        connection = copier = None
+        while True:
+            job: CopyJob = pickle.load(orders)  # noqa: S301
+            try:
+                if copier is None:
+                    connection = psycopg.connect(**parameters, autocommit=True)
+                    connection.execute(_BEGIN)
+                    connection.execute(f"SET TRANSACTION SNAPSHOT '{snapshot_id}'")
+                    copier = Copier(connection)
+                for batch in copier.copy(job):
+                    answer(batch)
+                answer(copier.losses)
+                copier.losses.clear()
+            except psycopg.Error as error:
+                answer(type(error)(str(error)))
+    except (EOFError, BrokenPipeError):
+        # Without waiting for what the server may still be sending.
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+"""The tap: what the Singer SDK gives to the command line, around a run of `capture`."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from types import FrameType
+from typing import Any
+
+import psycopg
+from singer_sdk import Stream, Tap
+from singer_sdk.helpers.capabilities import PluginCapabilities, TapCapabilities
+from singer_sdk.plugin_base import JSONSchemaValidator
+
+from tap_postgres_cdc.capture import Capture
+from tap_postgres_cdc.connection import Connector
+from tap_postgres_cdc.discovery import discover
+from tap_postgres_cdc.errors import CaptureError
+from tap_postgres_cdc.output import DirectOutput, Output, SdkOutput, WholeWriter
+from tap_postgres_cdc.records import SEQUENCE
+from tap_postgres_cdc.settings import CONFIG_SCHEMA, Settings, read_settings
+from tap_postgres_cdc.state import State
+from tap_postgres_cdc.streams import PostgresStream
+from tap_postgres_cdc.typecatalog import TypeCatalog
+from tap_postgres_cdc.visibility import Interrupted
+
+
+class TapPostgresCDC(Tap):
+    """Copies the tables of a publication, then streams their changes from a pgoutput slot."""
+
+    name = "tap-postgres-cdc"
+    config_jsonschema = CONFIG_SCHEMA
+    dynamic_catalog = True
+    message_writer_class = WholeWriter
+    capabilities = [  # noqa: RUF012 - the SDK's own form
+        TapCapabilities.CATALOG,
+        TapCapabilities.STATE,
+        TapCapabilities.DISCOVER,
+        TapCapabilities.ACTIVATE_VERSION,
+        PluginCapabilities.ABOUT,
+        PluginCapabilities.STREAM_MAPS,
+        PluginCapabilities.FLATTENING,
+        PluginCapabilities.STRUCTURED_LOGGING,
+    ]
+
+    def __init__(self, *, catalog: Any = None, **options: Any) -> None:
+        self.replication_methods = _replication_methods(catalog)
+        self._stop = threading.Event()
+        self._signal = 0
+        self._given_state: dict[str, Any] = {}
+        super().__init__(catalog=catalog, **options)
+
+    @property
+    def settings(self) -> Settings:
+        """The checked settings.
+
+        Raises:
+            CaptureError: One of them is missing or not supported.
+        """
+        return read_settings(self.config)
+
+    @contextmanager
+    def connection(self) -> Iterator[psycopg.Connection]:
+        """A connection for queries.
+
+        Raises:
+            CaptureError: It can't be opened, or the server refused a query.
+        """
+        connector = Connector(self.settings)
+        with connector.errors(), closing(connector.connect()) as connection:
+            yield connection
+
+    def discover_streams(self) -> list[Stream]:
+        """Streams of the publication's tables.
+
+        Raises:
+            CaptureError: It has none, or the server can't be asked.
+        """
+        settings = self.settings
+        for notice in settings.notices:
+            self.logger.warning("%s", notice)
+        with self.connection() as connection:
+            publication = discover(
+                connection,
+                TypeCatalog(connection),
+                settings.publication,
+                settings.schemas,
+                settings.stream_name,
+            )
+        return [PostgresStream(self, table) for table in publication.tables]
+
+    @property
+    def catalog_dict(self) -> dict[str, Any]:
+        """The catalog, with the annotations of schemas that the SDK's own form leaves out."""
+        catalog = super().catalog_dict
+        for entry in catalog["streams"]:
+            entry["schema"] = self.streams[entry["tap_stream_id"]].schema
+        return catalog
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Keep the state for the run; it is not of the form that the SDK makes."""
+        self._given_state = state
+
+    def sync_all(self) -> None:  # type: ignore[misc] # the SDK syncs one stream after another
+        """Write everything that is new: the log holds the changes of all streams in one order.
+
+        Raises:
+            CaptureError: Something is wrong.
+        """
+        try:
+            self._capture().run()
+        except Interrupted:
+            self.logger.info("Stopped as asked; the next run goes on from here")
+            sys.stdout.flush()
+            sys.exit(128 + self._signal)
+        except BrokenPipeError:
+            # Python would complain once more when it closes standard output.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise CaptureError("the loader has gone: look at its last lines") from None
+
+    def run_sync_dry_run(  # type: ignore[misc] # a slot that can't be read has to fail the test
+        self,
+        dry_run_record_limit: int | None = 1,
+        streams: Iterable[Stream] | None = None,
+    ) -> bool:
+        """Check everything a run needs, then read a row of each table.
+
+        Raises:
+            CaptureError: Something is wrong.
+        """
+        self._capture().check()
+        return super().run_sync_dry_run(dry_run_record_limit, streams)
+
+    def _capture(self) -> Capture:
+        streams: dict[str, PostgresStream] = {
+            name: stream
+            for name, stream in self.streams.items()
+            if isinstance(stream, PostgresStream)
+        }
+        output: Output
+        if self.config.get("stream_maps") or self.config.get("flattening_enabled"):
+            output = SdkOutput(streams)
+        else:
+            keys = {name: stream.table.key for name, stream in streams.items()}
+            output = DirectOutput(keys, SEQUENCE)
+        try:
+            state = State.parse(self._given_state)
+        except (KeyError, TypeError, ValueError):
+            raise CaptureError(
+                "the state is not of this tap: clear it with meltano state clear, or run with "
+                "--full-refresh; everything is copied anew"
+            ) from None
+        return Capture(self.settings, streams, state, output, self._stop)
+
+    def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
+        """Check the form of the settings; values are not shown, as they may be secret."""
+        self.append_builtin_config(self.config_jsonschema)
+        errors = [
+            f"setting {'.'.join(map(str, error.path)) or 'file'}: "
+            + (error.message if error.validator == "required" else _expected(error))
+            for error in JSONSchemaValidator(self.config_jsonschema).iter_errors(self._config)
+        ]
+        if errors and raise_errors:
+            raise CaptureError("; ".join(errors))
+        return errors
+
+    def _handle_termination(self, signum: int, frame: FrameType | None) -> None:
+        """Ask the run to end where it is; a second signal ends it at once."""
+        self.logger.info("Stopping; once more ends at once")
+        self._signal = signum
+        self._stop.set()
+        signal.signal(signum, signal.SIG_DFL)
+        del frame
+
+
+def _expected(error: Any) -> str:
+    expected = error.validator_value
+    options = " or ".join(map(str, expected)) if isinstance(expected, list) else expected
+    return f"must be {'at least ' if error.validator == 'minimum' else ''}{options}"
+
+
+def _replication_methods(catalog: Any) -> dict[str, str]:
+    """Replication methods that a catalog's metadata sets, which the SDK puts after its own."""
+    methods = {}
+    for stream in catalog.get("streams", []) if isinstance(catalog, dict) else []:
+        for entry in stream.get("metadata", []):
+            metadata = entry["metadata"]
+            method = metadata.get("replication-method") or metadata.get("forced-replication-method")
+            if not entry["breadcrumb"] and method:
+                methods[stream["tap_stream_id"]] = method
+    return methods

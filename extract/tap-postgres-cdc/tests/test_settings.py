@@ -1,0 +1,163 @@
+"""Settings, without a server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tap_postgres_cdc.connection import Connector
+from tap_postgres_cdc.errors import CaptureError
+from tap_postgres_cdc.settings import Settings, read_settings
+from tap_postgres_cdc.tap import TapPostgresCDC
+
+BLOCK: dict[str, Any] = {
+    "host": "db.example.org",
+    "port": 5433,
+    "database": "shop",
+    "username": "reader",
+    "password": "s3cret",
+    "schemas": ["public", "sales"],
+    "jdbc_url_params": "replication=postgres",
+    "ssl_mode": {"mode": "enable"},
+    "replication_method": {
+        "plugin": "pgoutput",
+        "method": "CDC",
+        "publication": "oso_publication",
+        "replication_slot": "oso_slot",
+        "initial_waiting_seconds": 5,
+    },
+    "tunnel_method": {"tunnel_method": "NO_TUNNEL"},
+}
+
+
+def read(**changes: Any) -> Settings:
+    return read_settings({"airbyte_config": {**BLOCK, **changes}})
+
+
+def test_the_block_of_the_docs_is_understood() -> None:
+    settings = read()
+    assert settings.host == "db.example.org"
+    assert settings.port == 5433
+    assert settings.schemas == ("public", "sales")
+    assert settings.slot == "oso_slot"
+    assert settings.publication == "oso_publication"
+    assert settings.tls.mode == "require"
+    assert settings.parameters == {}
+    assert settings.snapshot_workers == 2
+    assert settings.stream_name == "table"
+
+
+def test_enable_means_require_and_says_so() -> None:
+    assert any("enable is taken as require" in notice for notice in read().notices)
+
+
+def test_initial_waiting_seconds_are_not_needed() -> None:
+    assert any("initial_waiting_seconds is not needed" in notice for notice in read().notices)
+
+
+@pytest.mark.parametrize(
+    "mode", ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
+)
+def test_tls_modes_are_those_of_libpq(mode: str) -> None:
+    settings = read(ssl_mode={"mode": mode, "ca_certificate": "PEM"})
+    assert Connector(settings).parameters["sslmode"] == mode
+
+
+@pytest.mark.parametrize(("ssl", "mode"), [(None, "prefer"), (True, "require"), (False, "disable")])
+def test_ssl_stands_for_a_mode(ssl: bool | None, mode: str) -> None:
+    assert read(ssl_mode=None, ssl=ssl).tls.mode == mode
+
+
+def test_jdbc_parameters_become_those_of_libpq() -> None:
+    settings = read(
+        ssl_mode={},
+        jdbc_url_params="replication=postgres&connectTimeout=7&ApplicationName=oso%20tap"
+        "&tcpKeepAlive=true&sslmode=disable&options=-c%20work_mem%3D8MB",
+    )
+    parameters = Connector(settings).parameters
+    assert parameters["connect_timeout"] == "7"
+    assert parameters["application_name"] == "oso tap"
+    assert parameters["keepalives"] == "1"
+    assert parameters["sslmode"] == "disable"
+    assert parameters["options"].startswith("-c work_mem=8MB -c ")
+    assert not any("jdbc_url_params" in notice for notice in settings.notices)
+
+
+def test_unknown_jdbc_parameter_is_named() -> None:
+    settings = read(jdbc_url_params="prepareThreshold=0")
+    assert any("jdbc_url_params: prepareThreshold" in notice for notice in settings.notices)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"host": None}, "setting airbyte_config.host is missing"),
+        ({"database": ""}, "setting airbyte_config.database is missing"),
+        ({"username": None}, "setting airbyte_config.username is missing"),
+        ({"replication_method": None}, "replication_method.publication is missing"),
+        (
+            {"replication_method": {"publication": "p"}},
+            "replication_method.replication_slot is missing",
+        ),
+        ({"replication_method": {"method": "Standard"}}, "method: Standard .* use CDC"),
+        ({"replication_method": {"method": "Xmin"}}, "method: Xmin .* use CDC"),
+        ({"replication_method": {"plugin": "wal2json"}}, "plugin: wal2json .* use pgoutput"),
+        ({"tunnel_method": {"tunnel_method": "SSH_KEY_AUTH"}}, "tunnel_method: SSH_KEY_AUTH"),
+        ({"ssl_mode": {"mode": "full"}}, "ssl_mode.mode: full is unknown"),
+        ({"ssl_mode": {"mode": "verify-ca"}}, "ca_certificate is missing"),
+        (
+            {"ssl_mode": {"mode": "require", "client_key": "PEM"}},
+            "client_certificate and client_key",
+        ),
+    ],
+)
+def test_a_wrong_setting_is_named_in_one_line(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(CaptureError, match=message) as raised:
+        read(**changes)
+    assert "\n" not in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({}, "'airbyte_config' is a required property"),
+        (
+            {"airbyte_config": {**BLOCK, "port": "x"}},
+            "setting airbyte_config.port: must be integer",
+        ),
+        ({"airbyte_config": BLOCK, "stream_name": "x"}, "setting stream_name: must be table or"),
+        (
+            {"airbyte_config": BLOCK, "snapshot_workers": 0},
+            "setting snapshot_workers: must be at least 1",
+        ),
+        ({"airbyte_config": {**BLOCK, "password": 12345}}, "setting airbyte_config.password: must"),
+    ],
+)
+def test_a_setting_of_the_wrong_form_is_named(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(CaptureError, match=message) as raised:
+        TapPostgresCDC(config=config)
+    assert "12345" not in raised.value.message
+
+
+def test_secrets_are_in_no_representation() -> None:
+    settings = read(
+        ssl_mode={
+            "mode": "require",
+            "client_certificate": "CERT",
+            "client_key": "SECRETKEY",
+            "client_key_password": "KEYPASSWORD",
+        }
+    )
+    assert not any(text in repr(settings) for text in ("s3cret", "SECRETKEY", "KEYPASSWORD"))
+
+
+def test_certificates_and_keys_are_in_no_directory() -> None:
+    settings = read(
+        ssl_mode={"mode": "require", "client_certificate": "CERT", "client_key": "KEY\\nLINE"}
+    )
+    connector = Connector(settings)
+    path = connector.parameters["sslkey"]
+    assert path.startswith("/proc/self/fd/")
+    with open(path) as file:  # noqa: PTH123 - a descriptor
+        assert file.read() == "KEY\nLINE\n"
