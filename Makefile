@@ -4,7 +4,7 @@ SHELL := bash
 
 UV := .tools/bin/uv
 BIN := .venv/bin
-MEMBERS := sandbox tap-oso-example
+MEMBERS := load/target-bigquery sandbox tap-oso-example
 # Packages need not agree on the names of their test modules, so mypy sees one of them at a time.
 TYPED := $(MEMBERS) tests benchmarks
 

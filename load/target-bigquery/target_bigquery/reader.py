@@ -1,0 +1,103 @@
+"""Lines from standard input, in blocks, without waiting for ever: time, signals and failures are noticed."""
+
+import os
+import select
+import socket
+from collections.abc import Callable, Iterator
+from typing import IO, Any
+
+BLOCK = 1 << 20
+PIPE_SIZE = 1 << 20
+F_SETPIPE_SZ = 1031
+
+
+class Waker:
+    """Ends a wait for input, from a signal handler or another thread."""
+
+    def __init__(self) -> None:
+        self._read, self._write = socket.socketpair()
+        self._read.setblocking(False)
+        self._write.setblocking(False)
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait for."""
+        return self._read.fileno()
+
+    def wake(self) -> None:
+        """End the wait that is on, or the next."""
+        try:
+            self._write.send(b"x")
+        except OSError:
+            pass  # enough is waiting there already, or nobody waits any more
+
+    def clear(self) -> None:
+        """Make the next wait a real one."""
+        try:
+            while self._read.recv(1024):
+                pass
+        except BlockingIOError:
+            pass
+
+    def close(self) -> None:
+        """Close both ends."""
+        self._read.close()
+        self._write.close()
+
+
+def blocks(
+    source: IO[Any], waker: Waker, timeout: Callable[[], float | None], stopped: Callable[[], bool]
+) -> Iterator[list[bytes]]:
+    """Yield complete lines in lists, an empty list when `timeout` seconds have passed or the waker was used.
+
+    The last line may lack its line feed. Ends at the end of input, or when `stopped` says so.
+    """
+    try:
+        descriptor = source.fileno()
+    except (AttributeError, OSError, ValueError):
+        yield from _plain(source)
+        return
+    _enlarge(descriptor)
+    parts: list[bytes] = []
+    while not stopped():
+        if not _readable(descriptor, waker, timeout()):
+            yield []
+            continue
+        block = os.read(descriptor, BLOCK)
+        if not block:
+            if parts:
+                yield [b"".join(parts)]
+            return
+        end = block.rfind(b"\n")
+        if end < 0:
+            parts.append(block)
+            continue
+        parts.append(block[:end])
+        yield b"".join(parts).split(b"\n")
+        parts = [block[end + 1 :]] if end + 1 < len(block) else []
+
+
+def _readable(descriptor: int, waker: Waker, timeout: float | None) -> bool:
+    try:
+        ready, _, _ = select.select([descriptor, waker], [], [], timeout)
+    except (ValueError, OSError):  # not a descriptor that can be waited for
+        return True
+    if waker in ready:
+        waker.clear()
+        return False
+    return bool(ready)
+
+
+def _plain(source: IO[Any]) -> Iterator[list[bytes]]:
+    """Yield the lines of something that is not a file of the operating system."""
+    for line in source:
+        yield [line.encode() if isinstance(line, str) else line]
+
+
+def _enlarge(descriptor: int) -> None:
+    """Ask for a larger pipe: fewer switches between tap and target. Only Linux has it, and it may refuse."""
+    try:
+        import fcntl  # noqa: PLC0415  # not on every system
+
+        fcntl.fcntl(descriptor, F_SETPIPE_SZ, PIPE_SIZE)
+    except (ImportError, OSError):
+        pass
