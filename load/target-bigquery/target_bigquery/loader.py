@@ -257,7 +257,7 @@ class Loader:
         if before is not None:  # its records are loaded as they were described
             self.flush()
             self.wait()
-            self._by_prefix = {p: s for p, s in self._by_prefix.items() if s is not before}
+            self._by_prefix.clear()
         else:
             for leftover in staging_of(opened.stream.table, self._table_names):
                 logger.info("dropping %s, left by an interrupted run", leftover)

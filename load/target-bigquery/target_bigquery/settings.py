@@ -59,23 +59,18 @@ class Settings:
     missing_properties: ByStream[str]
     flush_rows: int
     flush_bytes: int
-    flush_seconds: float
+    flush_seconds: int
     clustering: ByStream[tuple[str, ...] | None]  # None: the keys
     partitioning: ByStream[Partitioning | None]
     add_record_metadata: bool
     column_names: str
 
 
-_ANY_TEXT = th.StringType()
 _MODE_BY_STREAM = "or an object of stream patterns and modes, for example {\"events-*\": \"append\"}"
 _GRANULARITY = th.StringType(allowed_values=list(GRANULARITIES))
 
 
-def _alternatives(*types: Any) -> th.CustomType:
-    return th.CustomType({"anyOf": [*(kind.type_dict for kind in types), {"type": "null"}]})
-
-
-_TEXT_OR_OBJECT = _alternatives(th.StringType(), th.CustomType({"type": "object"}))
+_TEXT_OR_OBJECT = th.CustomType({"type": ["string", "object", "null"]})
 _PARTITIONING = th.CustomType({"type": ["object", "string", "null"]})
 _CLUSTERING = th.CustomType({"type": ["array", "object", "string", "null"]})
 _FLAG = th.CustomType({"type": ["boolean", "string", "null"]})
@@ -125,7 +120,7 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
         description="Load when this many bytes of input are waiting.",
     ),
     th.Property(
-        "flush_seconds", th.NumberType, default=60, description="Load when the oldest record has waited this long."
+        "flush_seconds", th.IntegerType, default=60, description="Load when the oldest record has waited this long."
     ),
     th.Property(
         "clustering",
@@ -169,6 +164,11 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
         )
     ),
 ).to_dict()
+
+# In this form the SDK leaves a value from the environment as text; `_parsed` reads it.
+for _name in ("write_mode", "missing_properties"):
+    del SCHEMA["properties"][_name]["type"]
+    SCHEMA["properties"][_name]["anyOf"] = [{"type": ["string", "null"]}, {"type": "object"}]
 
 
 def settings(config: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Settings:

@@ -97,11 +97,10 @@ def _merge_combined(load: Load) -> str:
     if load.has_null_order:  # a record without an order always counts, and what follows is compared anew
         segment = f"SUM(IF({order} IS NULL, 1, 0)) OVER (PARTITION BY {_list(comparable)} {_SO_FAR})"
     renamed = _list(f"{value} AS {name}" for value, name in zip(comparable, key_names, strict=True))
-    fresh = (
-        f"__order IS NULL OR __order >= MAX(__order) OVER (PARTITION BY {keys}, __segment {_SO_FAR})"
-        if load.order
-        else "TRUE"
-    )
+    fresh = ""
+    if load.order:
+        newest_so_far = f"MAX(__order) OVER (PARTITION BY {keys}, __segment {_SO_FAR})"
+        fresh = f" WHERE TRUE QUALIFY __order IS NULL OR __order >= {newest_so_far}"
     last_delete = f"MAX(IF(__deleted, {SEQUENCE}, NULL)) OVER (PARTITION BY {keys})"
     head = [column for column in load.columns if _from_newest(load, column)]
     groups = _groups(load)
@@ -119,7 +118,7 @@ USING (
     SELECT *, {renamed}, {order} AS __order, ({deleted}) AS __deleted, {segment} AS __segment
     FROM {load.staging}
   ), fresh AS (
-    SELECT * FROM staged WHERE TRUE QUALIFY {fresh}
+    SELECT * FROM staged{fresh}
   ), marked AS (
     SELECT *, {last_delete} AS __last_delete FROM fresh
   ), picked AS (

@@ -129,7 +129,9 @@ def plan(
     Raises:
         TargetError: a column's type can't be widened to hold what the stream now sends.
     """
-    properties = schema.get("properties") or {}
+    properties = schema.get("properties")
+    if not isinstance(properties, Mapping):
+        raise TargetError(f"stream {stream!r}: the SCHEMA message has no object of properties")
     names = [name for name in properties if not (metadata and name in METADATA)]
     taken = {column.property: column.name for column in stored.columns} if stored else {}
     if metadata:
