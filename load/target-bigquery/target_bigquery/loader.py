@@ -85,7 +85,8 @@ class Loader:
         self._table_names: list[str] | None = None
         self._streams: dict[str, Stream] = {}
         self._by_prefix: dict[bytes, Stream] = {}
-        self._state: bytes | None = None
+        self._state: bytes | None = None  # the newest that is not out yet
+        self._state_complete = False  # no record waited when it came: all are in the flush that is on
         self._rows = 0  # waiting to be flushed
         self._bytes = 0
         self._since: float | None = None  # when the oldest waiting message came
@@ -139,19 +140,26 @@ class Loader:
             if stream.batch is not None:
                 batches.append((stream, stream.batch))
                 stream.batch = None
+        self.wait()
         state, self._state = self._state, None
         self._rows = self._bytes = 0
         self._since = None
         if batches or state is not None or activation is not None:
-            self.wait()
             self._flushing = self._worker.submit(self._commit, batches, state, activation)
             self._flushing.add_done_callback(lambda _: self._wake())
 
     def wait(self) -> None:
-        """Wait for the flush that is on; its error is raised here."""
+        """Wait for the flush that is on; its error is raised here.
+
+        A STATE that came right behind the records of that flush goes out now.
+        """
         flushing, self._flushing = self._flushing, None
-        if flushing is not None:
-            flushing.result()
+        if flushing is not None and (error := flushing.exception()) is not None:
+            self._state = None
+            raise error
+        if self._state is not None and self._state_complete:
+            self._emit(self._state)
+            self._state = None
 
     def close(self, *, complete: bool) -> None:
         """End: load and commit what waits if the input is complete, and let go of everything."""
@@ -213,6 +221,7 @@ class Loader:
             case StateMessage():
                 self.counts.states += 1
                 self._state = bytes(message.value)
+                self._state_complete = self._rows == 0
             case ActivateVersionMessage():
                 self.counts.versions += 1
                 self.flush(Activation(self._known(message.stream), message.version))

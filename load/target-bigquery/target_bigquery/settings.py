@@ -7,7 +7,7 @@ ends up in the tables are refused.
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Generic, TypeVar
@@ -294,9 +294,18 @@ def _modes(
 ) -> ByStream[str]:
     value = _parsed(config.get(name, default))
     if isinstance(value, Mapping):
-        patterns = tuple((pattern, _choice(name, mode, allowed)) for pattern, mode in value.items())
+        patterns = tuple((pattern, _choice(name, mode, allowed)) for pattern, mode in _flat(value))
         return ByStream(patterns, default)
     return ByStream((), _choice(name, value, allowed))
+
+
+def _flat(value: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield patterns and values; Meltano takes a pattern with dots for objects within objects."""
+    for name, part in value.items():
+        if isinstance(part, Mapping):
+            yield from ((f"{name}.{rest}", inner) for rest, inner in _flat(part))
+        else:
+            yield name, part
 
 
 def _choice(name: str, value: Any, allowed: tuple[str, ...]) -> str:
@@ -337,7 +346,8 @@ def _clustering(value: Any) -> ByStream[tuple[str, ...] | None]:
 
 
 def _columns(value: Any) -> tuple[str, ...]:
-    columns = (value,) if isinstance(value, str) else tuple(map(str, value))
+    parts = value.split(",") if isinstance(value, str) else map(str, value)
+    columns = tuple(part.strip() for part in parts if part.strip())
     if len(columns) > LONGEST_CLUSTERING:
         raise TargetError(f"setting 'clustering' has {len(columns)} columns: BigQuery clusters by at most 4")
     return columns
