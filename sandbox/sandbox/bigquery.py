@@ -1,7 +1,7 @@
 """An embedded BigQuery: the emulator `bqemulator` as a process of its own.
 
-It answers BigQuery's REST API on a loopback port. What it does differently from the real service is listed in the
-README of `load/target-bigquery`.
+It answers BigQuery's REST API on a loopback port. What it does differently from the real service is
+listed in the README of `load/target-bigquery`.
 """
 
 import contextlib
@@ -65,7 +65,8 @@ class BigQueryEmulator:
         """Start the process and wait until it answers.
 
         Raises:
-            BigQueryEmulatorError: it ended, or did not answer within a minute; with its last output.
+            BigQueryEmulatorError: it ended, or did not answer within a minute; with its last
+            output.
         """
         if self.pid is not None:
             return self
@@ -128,7 +129,7 @@ class BigQueryEmulator:
         return bigquery.Client(
             project=project,
             credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]
-            client_options=ClientOptions(api_endpoint=self.url),  # type: ignore[no-untyped-call]
+            client_options=ClientOptions(api_endpoint=self.url),
         )
 
     def __enter__(self) -> Self:
@@ -144,7 +145,9 @@ class BigQueryEmulator:
 
     def _command(self) -> list[str]:
         ports = ["--rest-port", str(self.port), "--grpc-port", str(self._grpc_port)]
-        storage = ["--persistent", "--data-dir", str(self.data_dir)] if self.data_dir else ["--ephemeral"]
+        storage = (
+            ["--persistent", "--data-dir", str(self.data_dir)] if self.data_dir else ["--ephemeral"]
+        )
         return [
             *(sys.executable, "-m", "bqemulator", "start", "--project", PROJECT),
             *("--log-level", "warning", *ports, *storage),
@@ -180,7 +183,10 @@ def free_port() -> int:
 
 
 def install_spatial_extension() -> None:
-    """Install DuckDB's spatial extension from its wheel: the emulator needs it, and would download it."""
+    """Install DuckDB's spatial extension from its wheel: the emulator needs it.
+
+    And would download it.
+    """
     import duckdb  # noqa: PLC0415  # only the process that starts the emulator needs it
     import duckdb_extensions  # noqa: PLC0415
 

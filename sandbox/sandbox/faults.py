@@ -1,4 +1,7 @@
-"""A server in between: passes HTTP requests on to another server, and does to some of them what networks do."""
+"""A server in between: passes HTTP requests on to another server.
+
+And does to some of them what networks do.
+"""
 
 import contextlib
 import http.client
@@ -53,7 +56,10 @@ class Fault:
 
 
 class FaultyServer:
-    """Listens on a loopback port while it is a context; `requests` has what came (method, path, body)."""
+    """Listens on a loopback port while it is a context; `requests` has what came (method.
+
+    Path, body).
+    """
 
     def __init__(self, upstream: str) -> None:
         self.upstream = urlsplit(upstream)
@@ -112,7 +118,9 @@ class FaultyServer:
                 connection = http.client.HTTPConnection(faulty.upstream.netloc, timeout=120)
                 with contextlib.closing(connection):
                     headers = {k: v for k, v in self.headers.items() if k.lower() not in HOP_BY_HOP}
-                    headers["Host"] = self.headers["Host"]  # upload addresses in answers lead back here
+                    headers["Host"] = self.headers[
+                        "Host"
+                    ]  # upload addresses in answers lead back here
                     headers["Accept-Encoding"] = "identity"
                     connection.request(self.command, self.path, body, headers)
                     response = connection.getresponse()
@@ -138,6 +146,10 @@ class FaultyServer:
 def error_answer(status: int, fault: Fault) -> tuple[int, list[tuple[str, str]], bytes]:
     """Return an error in the form of Google's APIs."""
     message = f"{fault.reason}: made by the test"
-    error = {"code": status, "message": message, "errors": [{"reason": fault.reason, "message": message}]}
+    error = {
+        "code": status,
+        "message": message,
+        "errors": [{"reason": fault.reason, "message": message}],
+    }
     headers = [("Content-Type", "application/json"), *fault.headers.items()]
     return status, headers, json.dumps({"error": error}).encode()

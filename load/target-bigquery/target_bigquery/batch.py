@@ -1,4 +1,7 @@
-"""The records of one stream on their way to one staging table: a Parquet file on disk, written as they come."""
+"""The records of one stream on their way to one staging table: a Parquet file on disk.
+
+Written as they come.
+"""
 
 import tempfile
 from collections.abc import Sequence
@@ -49,14 +52,20 @@ class Batch:
         self._batched_at = batched_at
         fields = decoder.staged_fields()
         if metadata:
-            fields += [pa.field(name, ARROW_TYPES[kind.name]) for name, kind in _STAGED_METADATA.items()]
+            fields += [
+                pa.field(name, ARROW_TYPES[kind.name]) for name, kind in _STAGED_METADATA.items()
+            ]
         fields.append(pa.field(SEQUENCE, pa.int64()))
         if decoder.partial:
             fields.append(pa.field(PRESENT, pa.string()))
         self._schema = pa.schema(fields)
         self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed by `close`
         self._writer = pq.ParquetWriter(
-            self._file, self._schema, compression="zstd", use_dictionary=False, write_statistics=False
+            self._file,
+            self._schema,
+            compression="zstd",
+            use_dictionary=False,
+            write_statistics=False,
         )
 
     def add(self, messages: Sequence[Any], sequence: int, received_at: datetime) -> None:
@@ -80,8 +89,8 @@ class Batch:
             ]
         elif any(version is not None for version in versions):
             raise TargetError(
-                f"stream {self._decoder.stream!r}: the tap sends full copies with versions, which need the column "
-                "_sdc_table_version; set add_record_metadata: true"
+                f"stream {self._decoder.stream!r}: the tap sends full copies with versions, which "
+                "need the column _sdc_table_version; set add_record_metadata: true"
             )
         arrays.append(pa.array(range(sequence, sequence + count), pa.int64()))
         if present is not None:
@@ -107,7 +116,9 @@ class Batch:
 
     def staged_columns(self) -> list[NewColumn]:
         """Return the columns of the staging table; BIGNUMERIC and JSON are text there."""
-        columns = [NewColumn(column.name, staged_type(column.type)) for column in self._decoder.columns]
+        columns = [
+            NewColumn(column.name, staged_type(column.type)) for column in self._decoder.columns
+        ]
         if self._metadata:
             columns += [NewColumn(name, kind) for name, kind in _STAGED_METADATA.items()]
         columns.append(NewColumn(SEQUENCE, INT64))

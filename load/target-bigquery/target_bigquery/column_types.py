@@ -1,7 +1,9 @@
-"""BigQuery types: which one a JSON Schema property becomes, and which one can be widened into which.
+"""BigQuery types: which one a JSON Schema property becomes.
 
-JSON Schema as Singer taps write it: https://hub.meltano.com/singer/spec#schemas, Airbyte's annotations:
-https://docs.airbyte.com/platform/understanding-airbyte/supported-data-types
+And which one can be widened into which.
+
+JSON Schema as Singer taps write it: https://hub.meltano.com/singer/spec#schemas, Airbyte's
+annotations: https://docs.airbyte.com/platform/understanding-airbyte/supported-data-types
 """
 
 from collections.abc import Mapping
@@ -27,7 +29,10 @@ class BigQueryType(NamedTuple):
 
 
 class PropertyType(NamedTuple):
-    """What a property becomes. `verbatim`: a STRING of whatever JSON value comes, not of JSON strings only."""
+    """What a property becomes. `verbatim`: a STRING of whatever JSON value comes.
+
+    Not of JSON strings only.
+    """
 
     type: BigQueryType
     verbatim: bool = False
@@ -51,6 +56,7 @@ _WIDER = {
     "NUMERIC": ("BIGNUMERIC", "FLOAT64"),
 }
 _LEGACY_NAMES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL", "RECORD": "STRUCT"}
+_PLAIN = {"integer": INT64, "number": FLOAT64, "boolean": BOOL, "object": JSON, "array": JSON}
 _DECIMAL_FORMATS = ("singer.decimal", "x-singer.decimal")
 
 
@@ -67,7 +73,9 @@ def property_type(schema: Any) -> PropertyType:
         return PropertyType(JSON)
     alternatives = [*schema.get("anyOf", ()), *schema.get("oneOf", ())]
     if alternatives:
-        shared = {key: value for key, value in schema.items() if key not in ("anyOf", "oneOf", "type")}
+        shared = {
+            key: value for key, value in schema.items() if key not in ("anyOf", "oneOf", "type")
+        }
         return _union([{**shared, **part} for part in alternatives if isinstance(part, Mapping)])
     for part in schema.get("allOf", ()):
         schema = {**schema, **part}
@@ -101,17 +109,10 @@ def _single(name: str, schema: Mapping[str, Any]) -> PropertyType:
     text_format = schema.get("format")
     if text_format in _DECIMAL_FORMATS or (name == "number" and schema.get("multipleOf")):
         return _decimal(schema)
-    match name:
-        case "integer":
-            return PropertyType(INT64)
-        case "number":
-            return PropertyType(FLOAT64)
-        case "boolean":
-            return PropertyType(BOOL)
-        case "object" | "array":
-            return PropertyType(JSON)
-        case "string":
-            return PropertyType(_text(schema, text_format))
+    if name == "string":
+        return PropertyType(_text(schema, text_format))
+    if name in _PLAIN:
+        return PropertyType(_PLAIN[name])
     return PropertyType(STRING, verbatim=True)
 
 
@@ -152,7 +153,9 @@ def _decimal(schema: Mapping[str, Any]) -> PropertyType:
 
 
 def combined(stored: BigQueryType, wanted: BigQueryType) -> BigQueryType | None:
-    """Return the type that holds both what a column stores and what a stream now sends, None if there is none.
+    """Return the type that holds both what a column stores and what a stream now sends.
+
+    None if there is none.
 
     Only changes that BigQuery makes in place count:
     https://cloud.google.com/bigquery/docs/managing-table-schemas#change_column_data_type

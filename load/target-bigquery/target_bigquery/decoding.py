@@ -1,4 +1,6 @@
-"""From the lines of a stream to Arrow: a msgspec decoder generated per stream, one pass, no dict per record.
+"""From the lines of a stream to Arrow: a msgspec decoder generated per stream, one pass.
+
+No dict per record.
 
 Messages: https://hub.meltano.com/singer/spec#messages
 """
@@ -59,7 +61,7 @@ decode_message = msgspec.json.Decoder(Message).decode
 class Column(NamedTuple):
     """A property of a stream and the column that it fills."""
 
-    property: str
+    source: str  # the property
     name: str
     type: BigQueryType
     declared: PropertyType
@@ -73,7 +75,9 @@ class Column(NamedTuple):
     def raw(self) -> bool:
         """Whether the value is taken as JSON text."""
         return (
-            self.type.name in {"NUMERIC", "BIGNUMERIC", "JSON"} or self.declared.verbatim or self.decimal
+            self.type.name in {"NUMERIC", "BIGNUMERIC", "JSON"}
+            or self.declared.verbatim
+            or self.decimal
         )
 
 
@@ -112,11 +116,15 @@ class RecordDecoder:
             if self.partial:
                 kind, default = kind | UnsetType, UNSET
             fields.append((f"c{index}", kind, default))
-        names = {f"c{index}": column.property for index, column in enumerate(self.columns)}
+        names = {f"c{index}": column.source for index, column in enumerate(self.columns)}
         record = msgspec.defstruct("Record", fields, rename=names, gc=False)
         return msgspec.defstruct(
             "RecordMessage",
-            [("record", record), ("version", int | None, None), ("time_extracted", str | None, None)],
+            [
+                ("record", record),
+                ("version", int | None, None),
+                ("time_extracted", str | None, None),
+            ],
             gc=False,
         )
 
@@ -127,10 +135,15 @@ class RecordDecoder:
             return TargetError(f"stream {self.stream!r}: {error}; line {shorten(line)}")
         name = path.rstrip("`")
         value = msgspec.json.decode(line)["record"].get(name)
-        return RecordError(self.stream, name, value, str(error).partition(" - at ")[0].replace("`", ""))
+        return RecordError(
+            self.stream, name, value, str(error).partition(" - at ")[0].replace("`", "")
+        )
 
     def arrays(self, messages: Sequence[Any]) -> tuple[list[pa.Array], pa.Array | None]:
-        """Return the records' columns, and for partial records which properties each has (a 0 or 1 per column)."""
+        """Return the records' columns.
+
+        And for partial records which properties each has (a 0 or 1 per column).
+        """
         records = [message.record for message in messages]
         arrays: list[pa.Array] = []
         present: list[list[bool]] = []
@@ -142,7 +155,7 @@ class RecordDecoder:
                 missing = NULL if column.raw else None
                 values = [missing if value is UNSET else value for value in values]
             array = self._array(index, column, values)
-            if column.property in self.keys and array.null_count:
+            if column.source in self.keys and array.null_count:
                 raise self._missing_key(column)
             arrays.append(array)
         if not self.partial:
@@ -156,11 +169,13 @@ class RecordDecoder:
             return convert(values)
         except (pa.ArrowException, OverflowError, ValueError):
             value, why = offender(convert, values)
-            raise RecordError(self.stream, column.property, value, f"not a {column.type}: {why}") from None
+            raise RecordError(
+                self.stream, column.source, value, f"not a {column.type}: {why}"
+            ) from None
 
     def _missing_key(self, column: Column) -> MissingKeyPropertiesError:
         return MissingKeyPropertiesError(
-            f"stream {self.stream!r}: a record has no value for the key property {column.property!r}"
+            f"stream {self.stream!r}: a record has no value for the key property {column.source!r}"
         )
 
     def staged_fields(self) -> list[pa.Field]:

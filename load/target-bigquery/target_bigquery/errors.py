@@ -24,6 +24,8 @@ def shorten(value: Any) -> str:
 
 def one_line(error: BaseException) -> str:
     """Return an error's text on one line; of an answer of Google's, what its first detail says."""
-    details = [detail for detail in getattr(error, "errors", None) or () if isinstance(detail, dict)]
+    details = [
+        detail for detail in getattr(error, "errors", None) or () if isinstance(detail, dict)
+    ]
     text = details[0].get("message") if details else getattr(error, "message", None)
-    return " ".join(str(text or error or type(error).__name__).split())
+    return " ".join(str(text or str(error) or type(error).__name__).split())

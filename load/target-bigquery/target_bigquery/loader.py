@@ -1,8 +1,9 @@
 """The heart of the target: messages in, tables and STATE out, in that order.
 
-Records wait as Parquet files, one per stream. A flush hands all of them to a second thread, which loads and merges them
-while the next ones are read, and then writes the newest STATE that came before them. There is one flush at a time, so
-what waits is bounded, and STATE never runs ahead of data.
+Records wait as Parquet files, one per stream. A flush hands all of them to a second thread, which
+loads and merges them while the next ones are read, and then writes the newest STATE that came
+before them. There is one flush at a time, so what waits is bounded, and STATE never runs ahead of
+data.
 """
 
 import itertools
@@ -36,7 +37,9 @@ from target_bigquery.warehouse import Warehouse, staging_of
 
 CHUNK_ROWS = 8192
 CHUNK_BYTES = 8 << 20
-UNCONVERTED_BYTES = 32 << 20  # of all streams together: decoded records take several times their text
+UNCONVERTED_BYTES = (
+    32 << 20
+)  # of all streams together: decoded records take several times their text
 PARALLEL_LOADS = 8
 KNOWN_PREFIXES = 10_000
 _RECORD = b'"record"'
@@ -86,7 +89,9 @@ class Loader:
         self._streams: dict[str, Stream] = {}
         self._by_prefix: dict[bytes, Stream] = {}
         self._state: bytes | None = None  # the newest that is not out yet
-        self._state_complete = False  # no record waited when it came: all are in the flush that is on
+        self._state_complete = (
+            False  # no record waited when it came: all are in the flush that is on
+        )
         self._rows = 0  # waiting to be flushed
         self._bytes = 0
         self._since: float | None = None  # when the oldest waiting message came
@@ -120,7 +125,10 @@ class Loader:
                 self._bytes += size
                 if len(stream.messages) >= CHUNK_ROWS or stream.size >= CHUNK_BYTES:
                     self._convert(stream)
-                if self._rows >= self._settings.flush_rows or self._bytes >= self._settings.flush_bytes:
+                if (
+                    self._rows >= self._settings.flush_rows
+                    or self._bytes >= self._settings.flush_bytes
+                ):
                     self.flush()
             self._after_block()
         for stream in self._streams.values():
@@ -133,7 +141,10 @@ class Loader:
         return max(0.0, self._since + self._settings.flush_seconds - time.monotonic())
 
     def flush(self, activation: Activation | None = None) -> None:
-        """Hand everything that waits to the second thread, once that is done with the flush before."""
+        """Hand everything that waits to the second thread.
+
+        Once that is done with the flush before.
+        """
         batches: list[tuple[Stream, Batch]] = []
         for stream in self._streams.values():
             self._convert(stream)
@@ -205,13 +216,18 @@ class Loader:
         stream.size = 0
 
     def _other(self, line: bytes) -> Stream | None:
-        """Handle a line that is not a RECORD of a known beginning; return the stream if it is a RECORD."""
+        """Handle a line that is not a RECORD of a known beginning.
+
+        Return the stream if it is a RECORD.
+        """
         if not line.strip():
             return None
         try:
             message = decode_message(line)
         except msgspec.DecodeError as error:
-            raise TargetError(f"not a Singer message: {one_line(error)}; line {shorten(line)}") from None
+            raise TargetError(
+                f"not a Singer message: {one_line(error)}; line {shorten(line)}"
+            ) from None
         match message:
             case RecordEnvelope():
                 return self._record_stream(message.stream, line)
@@ -227,7 +243,8 @@ class Loader:
                 self.flush(Activation(self._known(message.stream), message.version))
             case BatchMessage():
                 raise TargetError(
-                    f"stream {message.stream!r}: BATCH messages are not supported; turn off batch_config in the tap"
+                    f"stream {message.stream!r}: BATCH messages are not supported; turn off "
+                    "batch_config in the tap"
                 )
         return None
 
@@ -240,7 +257,10 @@ class Loader:
         return stream
 
     def _record_stream(self, name: str, line: bytes) -> Stream:
-        """Return the stream of a RECORD, and remember the line's beginning if it says all of that."""
+        """Return the stream of a RECORD.
+
+        And remember the line's beginning if it says all of that.
+        """
         stream = self._known(name)
         prefix = line[: line.find(_RECORD)]
         try:
@@ -248,7 +268,11 @@ class Loader:
         except msgspec.DecodeError:
             return stream
         says_all = head.get("type") == "RECORD" and head.get("stream") == name
-        if says_all and head.keys() <= {"type", "stream", "version"} and len(self._by_prefix) < KNOWN_PREFIXES:
+        if (
+            says_all
+            and head.keys() <= {"type", "stream", "version"}
+            and len(self._by_prefix) < KNOWN_PREFIXES
+        ):
             self._by_prefix[prefix] = stream
         return stream
 
@@ -281,7 +305,10 @@ class Loader:
         state: bytes | None,
         activation: Activation | None,
     ) -> None:
-        """Load and merge the batches of a flush, then let the STATE out. Runs in the second thread."""
+        """Load and merge the batches of a flush, then let the STATE out.
+
+        Runs in the second thread.
+        """
         started = time.monotonic()
         loads = [self._loads.submit(self._load, stream, batch) for stream, batch in batches]
         errors = [error for load in loads if (error := load.exception()) is not None]
@@ -325,7 +352,11 @@ class Loader:
             self._warehouse.change_table(stream.table, TablePlan((), (new_delete_column(),)))
             stream.load = replace(stream.load, revived=(DELETE_COLUMNS[0],))
             marks = [DELETE_COLUMNS[0]]
-        logger.info("%s: version %d is complete, deleting rows of older ones", stream.name, activation.version)
+        logger.info(
+            "%s: version %d is complete, deleting rows of older ones",
+            stream.name,
+            activation.version,
+        )
         self._warehouse.query(
             sql.remove_older_versions(
                 self._warehouse.path(stream.table),

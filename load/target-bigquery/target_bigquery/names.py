@@ -18,7 +18,10 @@ _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 def valid_name(name: str, longest: int = LONGEST_COLUMN) -> str:
-    """Return `name` with what BigQuery refuses replaced: other characters, a leading digit, a reserved prefix."""
+    """Return `name` with what BigQuery refuses replaced: other characters, a leading digit.
+
+    A reserved prefix.
+    """
     name = _INVALID.sub("_", name)
     if not name or name[0].isdigit() or name.lower().startswith(RESERVED_PREFIXES):
         name = f"x{name}" if name.startswith("_") else f"_{name}"
@@ -41,8 +44,9 @@ def column_names(
 ) -> dict[str, str]:
     """Return the column of each property.
 
-    A property that has a column already keeps it (`known`, property → column). Then come names that are valid as they
-    are, then the changed ones. Columns differ by more than case; a name that is taken gets a digest as its suffix.
+    A property that has a column already keeps it (`known`, property → column). Then come names that
+    are valid as they are, then the changed ones. Columns differ by more than case; a name that is
+    taken gets a digest as its suffix.
     """
     properties = list(properties)
     wanted = {name: valid_name(snake_case(name) if snake else name) for name in properties}

@@ -1,5 +1,9 @@
-"""Lines from standard input, in blocks, without waiting for ever: time, signals and failures are noticed."""
+"""Lines from standard input, in blocks, without waiting for ever: time.
 
+Signals and failures are noticed.
+"""
+
+import contextlib
 import os
 import select
 import socket
@@ -16,8 +20,8 @@ class Waker:
 
     def __init__(self) -> None:
         self._read, self._write = socket.socketpair()
-        self._read.setblocking(False)
-        self._write.setblocking(False)
+        self._read.settimeout(0)
+        self._write.settimeout(0)
 
     def fileno(self) -> int:
         """Return the descriptor to wait for."""
@@ -25,10 +29,8 @@ class Waker:
 
     def wake(self) -> None:
         """End the wait that is on, or the next."""
-        try:
+        with contextlib.suppress(OSError):  # enough is waiting there, or nobody waits any more
             self._write.send(b"x")
-        except OSError:
-            pass  # enough is waiting there already, or nobody waits any more
 
     def clear(self) -> None:
         """Make the next wait a real one."""
@@ -47,7 +49,9 @@ class Waker:
 def blocks(
     source: IO[Any], waker: Waker, timeout: Callable[[], float | None], stopped: Callable[[], bool]
 ) -> Iterator[list[bytes]]:
-    """Yield complete lines in lists, an empty list when `timeout` seconds have passed or the waker was used.
+    """Yield complete lines in lists.
+
+    An empty list when `timeout` seconds have passed or the waker was used.
 
     The last line may lack its line feed. Ends at the end of input, or when `stopped` says so.
     """
@@ -78,10 +82,10 @@ def blocks(
 
 def _readable(descriptor: int, waker: Waker, timeout: float | None) -> bool:
     try:
-        ready, _, _ = select.select([descriptor, waker], [], [], timeout)
+        ready, _, _ = select.select([descriptor, waker.fileno()], [], [], timeout)
     except (ValueError, OSError):  # not a descriptor that can be waited for
         return True
-    if waker in ready:
+    if waker.fileno() in ready:
         waker.clear()
         return False
     return bool(ready)
@@ -94,7 +98,10 @@ def _plain(source: IO[Any]) -> Iterator[list[bytes]]:
 
 
 def _enlarge(descriptor: int) -> None:
-    """Ask for a larger pipe: fewer switches between tap and target. Only Linux has it, and it may refuse."""
+    """Ask for a larger pipe: fewer switches between tap and target. Only Linux has it.
+
+    And it may refuse.
+    """
     try:
         import fcntl  # noqa: PLC0415  # not on every system
 

@@ -1,7 +1,7 @@
 """The settings: what a user may write, and what the loader is given.
 
-The names of variant z3z1ma that mean the same are taken, with a notice of the new name; those that would change what
-ends up in the tables are refused.
+The names of variant z3z1ma that mean the same are taken, with a notice of the new name; those that
+would change what ends up in the tables are refused.
 """
 
 import json
@@ -26,19 +26,27 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ByStream(Generic[T]):
-    """A setting that may differ by stream: the first shell pattern that matches the stream's name decides."""
+    """A setting that may differ by stream.
+
+    The first shell pattern that matches the stream's name decides.
+    """
 
     patterns: tuple[tuple[str, T], ...]
     default: T
 
     def of(self, stream: str) -> T:
         """Return the value for a stream."""
-        return next((v for pattern, v in self.patterns if fnmatchcase(stream, pattern)), self.default)
+        return next(
+            (v for pattern, v in self.patterns if fnmatchcase(stream, pattern)), self.default
+        )
 
 
 @dataclass(frozen=True)
 class Partitioning:
-    """Partitions by the time in a column: https://cloud.google.com/bigquery/docs/partitioned-tables."""
+    """Partitions by the time in a column.
+
+    Https://cloud.google.com/bigquery/docs/partitioned-tables.
+    """
 
     column: str
     granularity: str = "day"
@@ -66,7 +74,7 @@ class Settings:
     column_names: str
 
 
-_MODE_BY_STREAM = "or an object of stream patterns and modes, for example {\"events-*\": \"append\"}"
+_MODE_BY_STREAM = 'or an object of stream patterns and modes, for example {"events-*": "append"}'
 _GRANULARITY = th.StringType(allowed_values=list(GRANULARITIES))
 
 
@@ -77,25 +85,36 @@ _FLAG = th.CustomType({"type": ["boolean", "string", "null"]})
 _FLAG_OR_STREAMS = th.CustomType({"type": ["boolean", "string", "array", "null"]})
 
 SCHEMA: dict[str, Any] = th.PropertiesList(
-    th.Property("project", th.StringType, required=True, description="Google Cloud project of the dataset."),
     th.Property(
-        "dataset", th.StringType, required=True, description="Dataset to load into; it is made if it does not exist."
+        "project", th.StringType, required=True, description="Google Cloud project of the dataset."
     ),
-    th.Property("location", th.StringType, default="US", description="Where a new dataset is made."),
+    th.Property(
+        "dataset",
+        th.StringType,
+        required=True,
+        description="Dataset to load into; it is made if it does not exist.",
+    ),
+    th.Property(
+        "location", th.StringType, default="US", description="Where a new dataset is made."
+    ),
     th.Property(
         "credentials_path",
         th.StringType,
-        description="Path of a service account's key file. Without it and `credentials_json`: application default "
+        description="Path of a service account's key file. Default: application default "
         "credentials.",
     ),
     th.Property(
-        "credentials_json", th.StringType, secret=True, description="The content of a service account's key file."
+        "credentials_json",
+        th.StringType,
+        secret=True,
+        description="The content of a service account's key file.",
     ),
     th.Property(
         "write_mode",
         _TEXT_OR_OBJECT,
         default="upsert",
-        description=f"`upsert` (one row per key; a stream without keys is appended) or `append`, {_MODE_BY_STREAM}.",
+        description="`upsert` (one row per key; a stream without keys is appended) or `append`, "
+        f"{_MODE_BY_STREAM}.",
     ),
     th.Property(
         "delete_mode",
@@ -107,11 +126,14 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
         "missing_properties",
         _TEXT_OR_OBJECT,
         default="null",
-        description="What a property that a record does not have means: `null`, or `keep` what is stored; "
-        "or an object of stream patterns.",
+        description="What a property that a record does not have means: `null`, or `keep` what is "
+        "stored; or an object of stream patterns.",
     ),
     th.Property(
-        "flush_rows", th.IntegerType, default=1_000_000, description="Load when this many records are waiting."
+        "flush_rows",
+        th.IntegerType,
+        default=1_000_000,
+        description="Load when this many records are waiting.",
     ),
     th.Property(
         "flush_bytes",
@@ -120,26 +142,29 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
         description="Load when this many bytes of input are waiting.",
     ),
     th.Property(
-        "flush_seconds", th.IntegerType, default=60, description="Load when the oldest record has waited this long."
+        "flush_seconds",
+        th.IntegerType,
+        default=60,
+        description="Load when the oldest record has waited this long.",
     ),
     th.Property(
         "clustering",
         _CLUSTERING,
-        description="Columns to cluster new tables by, at most 4, or an object of stream patterns and columns. "
-        "Default: the keys.",
+        description="Columns to cluster new tables by, at most 4, or an object of stream patterns "
+        "and columns. Default: the keys.",
     ),
     th.Property(
         "partitioning",
         _PARTITIONING,
-        description='Stream patterns and how to partition new tables: {"events": {"column": "created_at", '
-        '"granularity": "day"}}; granularity is hour, day, month or year.',
+        description='Stream patterns and how to partition new tables: {"events": {"column": '
+        '"created_at", "granularity": "day"}}; granularity is hour, day, month or year.',
     ),
     th.Property(
         "add_record_metadata",
         th.BooleanType,
         default=True,
-        description="Add the columns _sdc_extracted_at, _sdc_received_at, _sdc_batched_at, _sdc_sequence and "
-        "_sdc_table_version.",
+        description="Add the columns _sdc_extracted_at, _sdc_received_at, _sdc_batched_at, "
+        "_sdc_sequence and _sdc_table_version.",
     ),
     th.Property(
         "column_names",
@@ -159,7 +184,11 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
             ("overwrite", _FLAG_OR_STREAMS, "refused"),
             ("generate_view", _FLAG, "refused"),
             ("dedupe_before_upsert", _FLAG_OR_STREAMS, "this variant always does"),
-            ("column_name_transforms", th.CustomType({"type": ["object", "null"]}), "use `column_names`"),
+            (
+                "column_name_transforms",
+                th.CustomType({"type": ["object", "null"]}),
+                "use `column_names`",
+            ),
             ("partition_expiration_days", th.IntegerType, "refused"),
         )
     ),
@@ -175,7 +204,8 @@ def settings(config: Mapping[str, Any], environ: Mapping[str, str] | None = None
     """Check the configuration and return it in the loader's form.
 
     Raises:
-        TargetError: a setting is missing, can't be understood, or would mean something else than with variant z3z1ma.
+        TargetError: a setting is missing, can't be understood, or would mean something else than
+        with variant z3z1ma.
     """
     environ = os.environ if environ is None else environ
     config = _with_new_names({name: value for name, value in config.items() if value is not None})
@@ -186,7 +216,9 @@ def settings(config: Mapping[str, Any], environ: Mapping[str, str] | None = None
     write_mode = _modes(config, "write_mode", "upsert", ("upsert", "append"))
     missing = _modes(config, "missing_properties", "null", ("null", "keep"))
     delete_mode = _choice("delete_mode", config.get("delete_mode", "soft"), ("soft", "hard"))
-    column_names = _choice("column_names", config.get("column_names", "as_is"), ("as_is", "snake_case"))
+    column_names = _choice(
+        "column_names", config.get("column_names", "as_is"), ("as_is", "snake_case")
+    )
     return Settings(
         project=config["project"],
         dataset=config["dataset"],
@@ -221,7 +253,9 @@ def _with_new_names(config: dict[str, Any]) -> dict[str, Any]:
         if new in config and config[new] != _DEFAULTS.get(new):
             logger.warning("setting %r is not used: %r is set", old, new)
             continue
-        logger.warning("setting %r is the name of another variant: use %r: %s", old, new, json.dumps(value))
+        logger.warning(
+            "setting %r is the name of another variant: use %r: %s", old, new, json.dumps(value)
+        )
         config[new] = value
     for name, reason in _NOT_NEEDED.items():
         if name in config and not (name == "denormalized" and not _flag(name, config[name])):
@@ -265,8 +299,10 @@ _REFUSED = {
 
 def _refuse_others(config: Mapping[str, Any]) -> None:
     if "denormalized" in config:
-        raise TargetError("setting 'denormalized': false would keep whole records in one JSON column, which this "
-                          "variant does not do; remove it, or use variant z3z1ma")  # fmt: skip
+        raise TargetError(
+            "setting 'denormalized': false would keep whole records in one JSON column, which this "
+            "variant does not do; remove it, or use variant z3z1ma"
+        )
     for name, advice in _REFUSED.items():
         value = _parsed(config.get(name))
         if isinstance(value, dict):
@@ -341,7 +377,9 @@ def _clustering(value: Any) -> ByStream[tuple[str, ...] | None]:
     if value is None:
         return ByStream((), None)
     if isinstance(value, Mapping):
-        return ByStream(tuple((pattern, _columns(columns)) for pattern, columns in value.items()), None)
+        return ByStream(
+            tuple((pattern, _columns(columns)) for pattern, columns in value.items()), None
+        )
     return ByStream((), _columns(value))
 
 
@@ -349,7 +387,9 @@ def _columns(value: Any) -> tuple[str, ...]:
     parts = value.split(",") if isinstance(value, str) else map(str, value)
     columns = tuple(part.strip() for part in parts if part.strip())
     if len(columns) > LONGEST_CLUSTERING:
-        raise TargetError(f"setting 'clustering' has {len(columns)} columns: BigQuery clusters by at most 4")
+        raise TargetError(
+            f"setting 'clustering' has {len(columns)} columns: BigQuery clusters by at most 4"
+        )
     return columns
 
 
@@ -368,9 +408,13 @@ def _partition(value: Any) -> Partitioning:
     if isinstance(value, str):
         return Partitioning(value)
     if not isinstance(value, Mapping) or not value.get("column"):
-        raise TargetError('setting \'partitioning\' must give a column: {"stream": {"column": "created_at"}}')
+        raise TargetError(
+            'setting \'partitioning\' must give a column: {"stream": {"column": "created_at"}}'
+        )
     granularity = str(value.get("granularity", "day")).lower()
     if granularity not in GRANULARITIES:
-        raise TargetError(f"setting 'partitioning' has granularity {granularity!r}: must be one of "
-                          f"{', '.join(GRANULARITIES)}")  # fmt: skip
+        raise TargetError(
+            f"setting 'partitioning' has granularity {granularity!r}: must be one of "
+            f"{', '.join(GRANULARITIES)}"
+        )
     return Partitioning(str(value["column"]), granularity)

@@ -1,7 +1,8 @@
 """The SQL that brings staged records into a table: pure text, no connection.
 
-Sequence is the order of arrival; order is the value of the stream's bookmark column. A record changes a row only if its
-order is at or above the row's, so what comes late or twice changes nothing. All statements can be run again.
+Sequence is the order of arrival; order is the value of the stream's bookmark column. A record
+changes a row only if its order is at or above the row's, so what comes late or twice changes
+nothing. All statements can be run again.
 
 https://cloud.google.com/bigquery/docs/reference/standard-sql/dml-syntax#merge_statement
 """
@@ -12,14 +13,19 @@ from dataclasses import dataclass
 from target_bigquery.column_types import BigQueryType
 
 SEQUENCE = "_sdc_staged_sequence"  # of every staging table: INT64, order of arrival
-PRESENT = "_sdc_staged_present"  # of partial records: STRING, a 0 or 1 for each of the stream's columns
+PRESENT = (
+    "_sdc_staged_present"  # of partial records: STRING, a 0 or 1 for each of the stream's columns
+)
 
 _SO_FAR = f"ORDER BY {SEQUENCE} ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW"
 
 
 @dataclass(frozen=True)
 class TargetColumn:
-    """A column of the table, and the staged column it is filled from (by default the one of its name)."""
+    """A column of the table.
+
+    And the staged column it is filled from (by default the one of its name).
+    """
 
     name: str
     type: BigQueryType
@@ -54,11 +60,16 @@ def append(load: Load) -> str:
     """Return the script that adds every staged record as a row."""
     names = _list(quoted(column.name) for column in load.columns)
     values = _list(_typed(column) for column in load.columns)
-    return f"INSERT INTO {load.table} ({names})\nSELECT {values}\nFROM {load.staging};\n{_drop(load)}"
+    return (
+        f"INSERT INTO {load.table} ({names})\nSELECT {values}\nFROM {load.staging};\n{_drop(load)}"
+    )
 
 
 def merge(load: Load) -> str:
-    """Return the script that leaves one row per key: the newest, or the one that was newer already."""
+    """Return the script that leaves one row per key: the newest.
+
+    Or the one that was newer already.
+    """
     if load.has_deletes or load.has_partial or load.has_null_order:
         return _merge_combined(load)
     keys = _list(_comparable(column) for column in _keys(load))
@@ -69,7 +80,9 @@ def merge(load: Load) -> str:
         order = quoted(load.order)
         guard = f" AND (T.{order} IS NULL OR S.{order} >= T.{order})"
     select = _list(f"{_typed(column)} AS {quoted(column.name)}" for column in load.columns)
-    updates = [f"{quoted(c.name)} = S.{quoted(c.name)}" for c in load.columns if c.name not in load.keys]
+    updates = [
+        f"{quoted(c.name)} = S.{quoted(c.name)}" for c in load.columns if c.name not in load.keys
+    ]
     return f"""MERGE {load.table} T
 USING (
   SELECT {select}
@@ -85,8 +98,9 @@ ON {_matches(load)}
 def _merge_combined(load: Load) -> str:
     """Return the script for batches in which a row is made of several records.
 
-    `fresh` leaves out what came after a newer record of its key. Of the rest, the newest record says if the row is
-    deleted, and gives order and metadata; the values are from the newest records that have them.
+    `fresh` leaves out what came after a newer record of its key. Of the rest, the newest record
+    says if the row is deleted, and gives order and metadata; the values are from the newest records
+    that have them.
     """
     key_names = [f"__key{index}" for index in range(len(load.keys))]
     keys = _list(key_names)
@@ -94,8 +108,12 @@ def _merge_combined(load: Load) -> str:
     deleted = " OR ".join(f"{quoted(name)} IS NOT NULL" for name in load.deletes) or "FALSE"
     comparable = [_comparable(column) for column in _keys(load)]
     segment = "0"
-    if load.has_null_order:  # a record without an order always counts, and what follows is compared anew
-        segment = f"SUM(IF({order} IS NULL, 1, 0)) OVER (PARTITION BY {_list(comparable)} {_SO_FAR})"
+    if (
+        load.has_null_order
+    ):  # a record without an order always counts, and what follows is compared anew
+        segment = (
+            f"SUM(IF({order} IS NULL, 1, 0)) OVER (PARTITION BY {_list(comparable)} {_SO_FAR})"
+        )
     renamed = _list(f"{value} AS {name}" for value, name in zip(comparable, key_names, strict=True))
     fresh = ""
     if load.order:
@@ -104,13 +122,18 @@ def _merge_combined(load: Load) -> str:
     last_delete = f"MAX(IF(__deleted, {SEQUENCE}, NULL)) OVER (PARTITION BY {keys})"
     head = [column for column in load.columns if _from_newest(load, column)]
     groups = _groups(load)
-    picks = [_pick("__newest", [*head], SEQUENCE), _pick("__erased", [], f"IF(__deleted, {SEQUENCE}, NULL)")]
+    picks = [
+        _pick("__newest", [*head], SEQUENCE),
+        _pick("__erased", [], f"IF(__deleted, {SEQUENCE}, NULL)"),
+    ]
     picks += [_pick(f"__group{i}", group, _present(load, group)) for i, group in enumerate(groups)]
     select = [f"__newest.{quoted(column.name)} AS {quoted(column.name)}" for column in head]
     select += ["__newest.__deleted AS __deleted", *_parts("__newest"), *_parts("__erased")]
     for index, group in enumerate(groups):
         name = f"__group{index}"
-        select += [f"IF({name}_found, {name}.{quoted(c.name)}, NULL) AS {quoted(c.name)}" for c in group]
+        select += [
+            f"IF({name}_found, {name}.{quoted(c.name)}, NULL) AS {quoted(c.name)}" for c in group
+        ]
         select += _parts(name)
     return f"""MERGE {load.table} T
 USING (
@@ -134,7 +157,9 @@ ON {_matches(load)}
 {_drop(load)}"""
 
 
-def _combined_clauses(load: Load, head: list[TargetColumn], groups: list[list[TargetColumn]]) -> str:
+def _combined_clauses(
+    load: Load, head: list[TargetColumn], groups: list[list[TargetColumn]]
+) -> str:
     guard = f" AND {_applies(load, '__newest')}"
     updates = [f"{quoted(c.name)} = S.{quoted(c.name)}" for c in head if c.name not in load.keys]
     for index, group in enumerate(groups):
@@ -170,7 +195,10 @@ def _from_newest(load: Load, column: TargetColumn) -> bool:
 
 
 def _groups(load: Load) -> list[list[TargetColumn]]:
-    """Return the value columns in groups that come from one record: all of them, or each by itself."""
+    """Return the value columns in groups that come from one record: all of them.
+
+    Or each by itself.
+    """
     values = [column for column in load.columns if not _from_newest(load, column)]
     if load.has_partial:
         return [[column] for column in values]
@@ -178,7 +206,10 @@ def _groups(load: Load) -> list[list[TargetColumn]]:
 
 
 def _present(load: Load, group: list[TargetColumn]) -> str:
-    """Return the sequence of a record that gives a value to the group's columns, NULL if it does not."""
+    """Return the sequence of a record that gives a value to the group's columns.
+
+    NULL if it does not.
+    """
     given = "NOT __deleted"
     if load.has_partial:
         position = group[0].position

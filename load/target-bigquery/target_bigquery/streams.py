@@ -108,11 +108,14 @@ def open_stream(
     columns = needed.columns
     if not columns and not metadata:
         raise TargetError(f"stream {name!r} has no properties, there is nothing to load")
-    by_property = {column.property: column for column in columns}
-    keys = tuple(_column(name, by_property, key, "key_properties").name for key in message.key_properties or ())
+    by_property = {column.source: column for column in columns}
+    keys = tuple(
+        _column(name, by_property, key, "key_properties").name
+        for key in message.key_properties or ()
+    )
     upsert = bool(keys) and settings.write_mode.of(name) == "upsert"
     order = _order(message, by_property)
-    deletes = tuple(column.name for column in columns if column.property in DELETE_COLUMNS)
+    deletes = tuple(column.name for column in columns if column.source in DELETE_COLUMNS)
     decoder = RecordDecoder(
         name,
         columns,
@@ -157,7 +160,10 @@ def open_stream(
 def _find_table(
     stream: str, warehouse: Warehouse, table_names: Sequence[str], taken: set[str]
 ) -> tuple[str, StoredTable | None]:
-    """Return the stream's table: its own name if that is free or its own, else the one with a digest."""
+    """Return the stream's table: its own name if that is free or its own.
+
+    Else the one with a digest.
+    """
     first, second = table_candidates(stream)
     if second in table_names and second.lower() not in taken:
         return second, warehouse.table(second)
@@ -169,12 +175,12 @@ def _find_table(
     return first, stored
 
 
-def _column(
-    stream: str, columns: dict[str, Column], name: str, where: str
-) -> Column:
+def _column(stream: str, columns: dict[str, Column], name: str, where: str) -> Column:
     column = columns.get(name)
     if column is None:
-        raise TargetError(f"stream {stream!r}: {where} has {name!r}, which is not among the schema's properties")
+        raise TargetError(
+            f"stream {stream!r}: {where} has {name!r}, which is not among the schema's properties"
+        )
     return column
 
 
@@ -189,7 +195,8 @@ def _order(message: SchemaMessage, columns: dict[str, Column]) -> str | None:
 
 def _target_columns(columns: Iterable[Column], *, metadata: bool) -> list[TargetColumn]:
     targets = [
-        TargetColumn(column.name, _cast_type(column), position=index) for index, column in enumerate(columns)
+        TargetColumn(column.name, _cast_type(column), position=index)
+        for index, column in enumerate(columns)
     ]
     if metadata:
         targets += [
@@ -200,7 +207,10 @@ def _target_columns(columns: Iterable[Column], *, metadata: bool) -> list[Target
 
 
 def _cast_type(column: Column) -> BigQueryType:
-    """Return the type to cast the staged text to: the declared precision, where it says more than the column's."""
+    """Return the type to cast the staged text to: the declared precision.
+
+    Where it says more than the column's.
+    """
     declared = column.declared.type
     return declared if declared.name == column.type.name else column.type
 
@@ -216,7 +226,9 @@ def _clustering(
     found = [columns[name].name if name in columns else name for name in chosen]
     for name in found:
         if name not in names:
-            raise TargetError(f"stream {stream!r}: setting 'clustering' has column {name!r}, which it does not have")
+            raise TargetError(
+                f"stream {stream!r}: setting 'clustering' has column {name!r}, which is not there"
+            )
     return tuple(found)
 
 
@@ -230,6 +242,7 @@ def _partitioning(
     if kind not in PARTITIONABLE or (kind == "DATE" and chosen.granularity == "hour"):
         what = f"is {kind}" if kind else "does not exist"
         raise TargetError(
-            f"stream {stream!r}: can't partition by {chosen.granularity} of column {chosen.column!r}, which {what}"
+            f"stream {stream!r}: can't partition by {chosen.granularity} of column "
+            f"{chosen.column!r}, which {what}"
         )
     return chosen

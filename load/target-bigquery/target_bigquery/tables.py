@@ -1,7 +1,10 @@
-"""From a stream's SCHEMA and what BigQuery has to the table that the stream needs: a plan, no connection.
+"""From a stream's SCHEMA and what BigQuery has to the table that the stream needs: a plan.
 
-Which property fills which column is remembered in the table itself: a column whose name is not the property's has the
-property in its description, a table whose name is not the stream's has the stream.
+No connection.
+
+Which property fills which column is remembered in the table itself: a column whose name is not the
+property's has the property in its description, a table whose name is not the stream's has the
+stream.
 """
 
 import json
@@ -41,7 +44,7 @@ class StoredColumn:
 
     name: str
     type: BigQueryType
-    property: str
+    source: str  # the property that fills it
     repeated: bool = False
 
 
@@ -133,7 +136,7 @@ def plan(
     if not isinstance(properties, Mapping):
         raise TargetError(f"stream {stream!r}: the SCHEMA message has no object of properties")
     names = [name for name in properties if not (metadata and name in METADATA)]
-    taken = {column.property: column.name for column in stored.columns} if stored else {}
+    taken = {column.source: column.name for column in stored.columns} if stored else {}
     if metadata:
         taken |= {name: name for name in METADATA}
     columns = column_names(names, snake=snake, known=taken)
@@ -185,10 +188,11 @@ def _refusal(
     name = table.name if table else stream
     stored = f"REPEATED {column.type}" if column.repeated else str(column.type)
     return TargetError(
-        f"stream {stream!r}: column {column.name!r} is {stored} in table {name!r}, and the stream now sends "
-        f"{wanted}, which {stored} can't be widened to; nothing was written. Either keep the old type by setting the "
-        f"property's schema in the tap's configuration, or let the column be made anew: ALTER TABLE `{name}` RENAME "
-        f"COLUMN `{column.name}` TO `{column.name}_old`, then run with a full refresh"
+        f"stream {stream!r}: column {column.name!r} is {stored} in table {name!r}, and the stream "
+        f"now sends {wanted}, which {stored} can't be widened to; nothing was written. Either keep "
+        "the old type by setting the property's schema in the tap's configuration, or let the "
+        f"column be made anew: ALTER TABLE `{name}` RENAME COLUMN `{column.name}` TO "
+        f"`{column.name}_old`, then run with a full refresh"
     )
 
 
@@ -198,7 +202,5 @@ def metadata_columns(names: Sequence[str]) -> frozenset[str]:
 
 
 def new_delete_column() -> NewColumn:
-    """Return the column that marks rows of older versions where the stream has none that marks deletes."""
+    """Return the column to mark rows of older versions with, where the stream has none."""
     return NewColumn(DELETED_AT, TIMESTAMP)
-
-

@@ -9,7 +9,11 @@ from types import FrameType
 from typing import IO, Any, ClassVar
 
 from singer_sdk import Target
-from singer_sdk.exceptions import ConfigValidationError, MissingKeyPropertiesError, RecordsWithoutSchemaException
+from singer_sdk.exceptions import (
+    ConfigValidationError,
+    MissingKeyPropertiesError,
+    RecordsWithoutSchemaException,
+)
 from singer_sdk.helpers.capabilities import CapabilitiesEnum, PluginCapabilities
 from singer_sdk.io_base import SingerReader
 
@@ -40,7 +44,10 @@ class TargetBigQuery(Target):
 
     @classmethod
     def append_builtin_config(cls, config_jsonschema: dict[str, Any]) -> None:
-        """Leave out the SDK's own settings: batch sizes, mapping and validation are not its own here."""
+        """Leave out the SDK's own settings: batch sizes.
+
+        Mapping and validation are not its own here.
+        """
 
     @classmethod
     def invoke(cls, **options: Any) -> None:
@@ -53,7 +60,7 @@ class TargetBigQuery(Target):
             MissingKeyPropertiesError,
             RecordsWithoutSchemaException,
         ) as error:
-            cls.logger.error("%s", error)
+            cls.logger.error("%s", error)  # noqa: TRY400  # one line
             cls.logger.debug("the error's origin", exc_info=True)
             sys.exit(1)
 
@@ -62,7 +69,9 @@ class TargetBigQuery(Target):
         waker = self._waker = self._waker or Waker()
         loader = self._loader = self._loader or Loader(settings(self.config), _emit, waker.wake)
         try:
-            loader.read(blocks(source, waker, loader.patience, lambda: self._stopped_by is not None))
+            loader.read(
+                blocks(source, waker, loader.patience, lambda: self._stopped_by is not None)
+            )
         except BaseException:
             self._end(complete=False)
             raise
@@ -99,7 +108,9 @@ class TargetBigQuery(Target):
         if self._waker is not None:
             self._waker.wake()
         name = signal.Signals(signum).name
-        self.logger.warning("%s: loading what was read, then stopping; once more stops at once", name)
+        self.logger.warning(
+            "%s: loading what was read, then stopping; once more stops at once", name
+        )
 
 
 class _Lines(SingerReader):

@@ -1,7 +1,7 @@
 """From decoded JSON values to Arrow columns: exact, a column at a time.
 
-Each function takes the values of one column and returns one array. A value that can't be held raises; `offender` then
-finds it, so the fast path never looks at single values.
+Each function takes the values of one column and returns one array. A value that can't be held
+raises; `offender` then finds it, so the fast path never looks at single values.
 """
 
 from array import array
@@ -22,10 +22,13 @@ NUMERIC_LIMIT = 1e29
 NUMERIC_LARGEST = Decimal("99999999999999999999999999999.999999999")
 NUMERIC_SCALE = 9
 BIGNUMERIC_LIMIT = 1e38
-BIGNUMERIC_LARGEST = Decimal("5.7896044618658097711785492504343953926634992332820282019728792003956564819967E+38")
+BIGNUMERIC_LARGEST = Decimal(
+    "5.7896044618658097711785492504343953926634992332820282019728792003956564819967E+38"
+)
 BIGNUMERIC_SCALE = 38
 
-# What a staged column is in Parquet. BIGNUMERIC and JSON travel as text: a load job can't make either from Parquet.
+# What a staged column is in Parquet. BIGNUMERIC and JSON travel as text: a load job can't make
+# either from Parquet.
 # https://cloud.google.com/bigquery/docs/loading-data-cloud-storage-parquet#type_conversions
 ARROW_TYPES: dict[str, pa.DataType] = {
     "INT64": pa.int64(),
@@ -74,7 +77,10 @@ def converter(column_type: BigQueryType, *, verbatim: bool, decimal: bool) -> Co
 
 
 def offender(convert: Converter, values: Sequence[Any]) -> tuple[Any, str]:
-    """Return the first value that `convert` refuses, and why; halves the values until one is left."""
+    """Return the first value that `convert` refuses, and why.
+
+    Halves the values until one is left.
+    """
     low, high = 0, len(values)
     while high - low > 1:
         middle = (low + high) // 2
@@ -100,7 +106,9 @@ def _refusal(convert: Converter, values: Sequence[Any]) -> str | None:
 def _raw_text(values: Sequence[msgspec.Raw]) -> pa.StringArray:
     """Join raw JSON values into one buffer: no Python string is made. JSON null becomes null."""
     offsets = array("i", accumulate(map(len, values), initial=0))
-    text = pa.StringArray.from_buffers(len(values), pa.py_buffer(offsets), pa.py_buffer(b"".join(values)))
+    text = pa.StringArray.from_buffers(
+        len(values), pa.py_buffer(offsets), pa.py_buffer(b"".join(values))
+    )
     text.validate(full=True)  # msgspec does not check that raw values are UTF-8
     return pc.if_else(pc.equal(text, "null"), None, text)
 
@@ -117,7 +125,12 @@ def _numeric(values: Sequence[msgspec.Raw]) -> pa.Array:
     digits = _digits(values)
     if not _below(digits, NUMERIC_LIMIT):
         for value in digits.to_pylist():
-            _check_decimal(value, NUMERIC_LARGEST, NUMERIC_SCALE, "NUMERIC (29 digits before the point, 9 after it)")
+            _check_decimal(
+                value,
+                NUMERIC_LARGEST,
+                NUMERIC_SCALE,
+                "NUMERIC (29 digits before the point, 9 after it)",
+            )
     return digits.cast(ARROW_TYPES["NUMERIC"])
 
 
@@ -130,12 +143,20 @@ def _bignumeric(values: Sequence[msgspec.Raw]) -> pa.Array:
     except pa.ArrowException:
         pass  # the check below says what is wrong
     for value in digits.to_pylist():
-        _check_decimal(value, BIGNUMERIC_LARGEST, BIGNUMERIC_SCALE, "BIGNUMERIC (38 digits on each side of the point)")
+        _check_decimal(
+            value,
+            BIGNUMERIC_LARGEST,
+            BIGNUMERIC_SCALE,
+            "BIGNUMERIC (38 digits on each side of the point)",
+        )
     return digits
 
 
 def _below(digits: pa.Array, limit: float) -> bool:
-    """Tell if every number is surely below `limit`: Arrow's cast to a decimal overflows without an error."""
+    """Tell if every number is surely below `limit`.
+
+    Arrow's cast to a decimal overflows without an error.
+    """
     bounds = pc.min_max(digits.cast(pa.float64())).as_py()
     return bounds["max"] is None or (bounds["max"] < limit and bounds["min"] > -limit)
 
@@ -169,7 +190,9 @@ def _date(values: Sequence[str | None]) -> pa.Array:
     try:
         return pa.array(values, pa.string()).cast(pa.date32())
     except pa.ArrowInvalid:
-        return pa.array([None if value is None else _parse_date(value) for value in values], pa.date32())
+        return pa.array(
+            [None if value is None else _parse_date(value) for value in values], pa.date32()
+        )
 
 
 def _parse_date(value: str) -> date:
@@ -185,7 +208,9 @@ def _time(values: Sequence[str | None]) -> pa.Array:
         moments = pc.binary_join_element_wise("1970-01-01T", texts, "").cast(pa.timestamp("us"))
         return moments.cast(pa.time64("us"))
     except pa.ArrowInvalid:
-        return pa.array([None if value is None else _parse_time(value) for value in values], pa.time64("us"))
+        return pa.array(
+            [None if value is None else _parse_time(value) for value in values], pa.time64("us")
+        )
 
 
 def _parse_time(value: str) -> time:
@@ -210,9 +235,13 @@ def _datetime(values: Sequence[str | None]) -> pa.Array:
 
 
 def _moments(values: Sequence[str | None]) -> pa.Array:
-    """Parse one by one what Arrow does not read: no zone (UTC is meant), more than 9 fractional digits, ISO weeks."""
+    """Parse one by one what Arrow does not read: no zone (UTC is meant).
+
+    More than 9 fractional digits, ISO weeks.
+    """
     return pa.array(
-        [None if value is None else _parse_moment(value) for value in values], pa.timestamp("us", "UTC")
+        [None if value is None else _parse_moment(value) for value in values],
+        pa.timestamp("us", "UTC"),
     )
 
 

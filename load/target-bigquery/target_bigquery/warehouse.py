@@ -1,7 +1,8 @@
 """Calls to BigQuery, each of which can be repeated: what may have been done is not done twice.
 
-Load jobs replace the content of their staging table; a query has a job id of ours, and when an answer was lost, the job
-is asked for before the query is sent again. https://cloud.google.com/bigquery/docs/running-jobs#generate-jobid
+Load jobs replace the content of their staging table; a query has a job id of ours, and when an
+answer was lost, the job is asked for before the query is sent again.
+https://cloud.google.com/bigquery/docs/running-jobs#generate-jobid
 """
 
 import json
@@ -41,6 +42,7 @@ PATIENCE = 120.0  # seconds of trying again once it was reached
 CALL_TIMEOUT = 10.0
 JOB_TIMEOUT = 600.0
 STAGING_LIFETIME = timedelta(days=1)
+ONCE: Any = None  # turns the client's own tries off: `_call` has them all
 TRANSIENT_REASONS = {
     "backendError", "internalError", "jobBackendError", "jobInternalError", "jobRateLimitExceeded",
     "rateLimitExceeded", "tableUnavailable",
@@ -75,7 +77,7 @@ class Warehouse:
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        self._client.close()  # type: ignore[no-untyped-call]
 
     def path(self, table: str) -> str:
         """Return the table's full name as SQL writes it."""
@@ -89,7 +91,7 @@ class Warehouse:
         """
         name = f"{self._dataset.project}.{self._dataset.dataset_id}"
         try:
-            found = self._call("open the dataset", lambda: self._get_dataset())
+            found = self._call("open the dataset", self._get_dataset)
             if found is None:
                 logger.info("making dataset %s in %s", name, self._settings.location)
                 made = bigquery.Dataset(self._dataset)
@@ -97,7 +99,7 @@ class Warehouse:
                 found = self._call(
                     "make the dataset",
                     lambda: self._client.create_dataset(
-                        made, exists_ok=True, timeout=CALL_TIMEOUT, retry=None
+                        made, exists_ok=True, timeout=CALL_TIMEOUT, retry=ONCE
                     ),
                 )
         except TargetError as error:
@@ -109,7 +111,7 @@ class Warehouse:
 
     def _get_dataset(self) -> bigquery.Dataset | None:
         try:
-            return self._client.get_dataset(self._dataset, timeout=CALL_TIMEOUT, retry=None)
+            return self._client.get_dataset(self._dataset, timeout=CALL_TIMEOUT, retry=ONCE)
         except exceptions.NotFound:
             return None
 
@@ -132,7 +134,9 @@ class Warehouse:
     def _get_table(self, name: str) -> bigquery.Table | None:
         def get() -> bigquery.Table | None:
             try:
-                return self._client.get_table(self._dataset.table(name), timeout=CALL_TIMEOUT, retry=None)
+                return self._client.get_table(
+                    self._dataset.table(name), timeout=CALL_TIMEOUT, retry=ONCE
+                )
             except exceptions.NotFound:
                 return None
 
@@ -160,18 +164,22 @@ class Warehouse:
             table.expires = datetime.now(UTC) + STAGING_LIFETIME
         self._call(
             f"make table {name!r}",
-            lambda: self._client.create_table(table, exists_ok=True, timeout=CALL_TIMEOUT, retry=None),
+            lambda: self._client.create_table(
+                table, exists_ok=True, timeout=CALL_TIMEOUT, retry=ONCE
+            ),
         )
 
     def change_table(self, name: str, plan: TablePlan) -> None:
         """Add and widen columns.
 
-        The catalogue is told through the API and the data's own columns are checked: BigQuery changes both at once,
-        its emulator needs both statements.
+        The catalogue is told through the API and the data's own columns are checked: BigQuery
+        changes both at once, its emulator needs both statements.
         """
         path = self.path(name)
         for change in plan.widen:
-            self.query(f"ALTER TABLE {path} ALTER COLUMN `{change.name}` SET DATA TYPE {change.after}")
+            self.query(
+                f"ALTER TABLE {path} ALTER COLUMN `{change.name}` SET DATA TYPE {change.after}"
+            )
         types = {change.name: change.after for change in plan.widen}
         table = self._get_table(name)
         if table is None:
@@ -188,12 +196,18 @@ class Warehouse:
             table.schema = schema
             self._call(
                 f"change table {name!r}",
-                lambda: self._client.update_table(table, ["schema"], timeout=CALL_TIMEOUT, retry=None),
+                lambda: self._client.update_table(
+                    table, ["schema"], timeout=CALL_TIMEOUT, retry=ONCE
+                ),
             )
-        there = {field.name.lower() for field in self.query(f"SELECT * FROM {path} WHERE FALSE").schema}
+        there = {
+            field.name.lower() for field in self.query(f"SELECT * FROM {path} WHERE FALSE").schema
+        }
         for column in plan.add:
             if column.name.lower() not in there:
-                self.query(f"ALTER TABLE {path} ADD COLUMN IF NOT EXISTS `{column.name}` {column.type}")
+                self.query(
+                    f"ALTER TABLE {path} ADD COLUMN IF NOT EXISTS `{column.name}` {column.type}"
+                )
 
     def load(self, name: str, columns: Iterable[NewColumn], parquet: IO[bytes]) -> None:
         """Make the content of a staging table the rows of a Parquet file.
@@ -238,14 +252,17 @@ class Warehouse:
                 job_id=job_id,
                 location=self._location,
                 timeout=JOB_TIMEOUT,
-                retry=None,
-                job_retry=None,
+                retry=ONCE,
+                job_retry=ONCE,
             )
 
         return self._run_job("query", send, done)
 
     def merge(self, script: str, staging: str) -> None:
-        """Run a script that ends with dropping its staging table: once that is gone, its work is done."""
+        """Run a script that ends with dropping its staging table: once that is gone.
+
+        Its work is done.
+        """
         self.query(script, done=lambda: self._get_table(staging) is None)
 
     def drop(self, name: str) -> None:
@@ -253,7 +270,7 @@ class Warehouse:
         self._call(
             f"drop table {name!r}",
             lambda: self._client.delete_table(
-                self._dataset.table(name), not_found_ok=True, timeout=CALL_TIMEOUT, retry=None
+                self._dataset.table(name), not_found_ok=True, timeout=CALL_TIMEOUT, retry=ONCE
             ),
         )
 
@@ -268,7 +285,7 @@ class Warehouse:
             lambda: [
                 item.table_id
                 for item in self._client.list_tables(
-                    self._dataset, page_size=1000, timeout=CALL_TIMEOUT, retry=None
+                    self._dataset, page_size=1000, timeout=CALL_TIMEOUT, retry=ONCE
                 )
             ],
         )
@@ -293,10 +310,13 @@ class Warehouse:
                 if job is None:
                     raise
             try:
-                return job.result(retry=None, timeout=JOB_TIMEOUT)
+                return job.result(retry=ONCE, timeout=JOB_TIMEOUT)
             except exceptions.GoogleAPICallError as error:
                 if job.error_result and _transient(error):
-                    job_id, sent = self._job_id(), False  # that one has failed; the next is another job
+                    job_id, sent = (
+                        self._job_id(),
+                        False,
+                    )  # that one has failed; the next is another job
                 raise
 
         try:
@@ -307,7 +327,7 @@ class Warehouse:
     def _find_job(self, job_id: str) -> Any:
         try:
             return self._client.get_job(
-                job_id, location=self._location, timeout=CALL_TIMEOUT, retry=None
+                job_id, location=self._location, timeout=CALL_TIMEOUT, retry=ONCE
             )
         except exceptions.NotFound:
             return None
@@ -331,12 +351,15 @@ class Warehouse:
         except exceptions.RetryError as error:
             cause = error.cause or error
             raise TargetError(
-                f"could not {what}: no success within {self.patience:.0f} seconds, last: {one_line(cause)}"
+                f"could not {what}: no success within {self.patience:.0f} seconds, last: "
+                f"{one_line(cause)}"
             ) from cause
         except exceptions.GoogleAPICallError as error:
             raise TargetError(f"could not {what}: {_advice(error)}") from error
         except auth_exceptions.GoogleAuthError as error:
-            raise TargetError(f"could not {what}: the credentials are refused: {one_line(error)}") from error
+            raise TargetError(
+                f"could not {what}: the credentials are refused: {one_line(error)}"
+            ) from error
         except (*_CONNECTION_ERRORS, media_exceptions.InvalidResponse) as error:
             raise TargetError(f"could not {what}: {one_line(error)}") from error
 
@@ -351,14 +374,13 @@ def staging_of(table: str, names: Iterable[str]) -> list[str]:
 
 
 def _field(column: NewColumn) -> bigquery.SchemaField:
-    description = {} if column.description is None else {"description": column.description}
-    return bigquery.SchemaField(
-        column.name,
-        column.type.name,
-        precision=column.type.precision,
-        scale=column.type.scale,
-        **description,
-    )
+    options: dict[str, Any] = {
+        "description": column.description,
+        "precision": column.type.precision,
+        "scale": column.type.scale,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    return bigquery.SchemaField(column.name, column.type.name, **given)
 
 
 def _transient(error: BaseException) -> bool:
@@ -366,7 +388,9 @@ def _transient(error: BaseException) -> bool:
     if isinstance(error, media_exceptions.InvalidResponse):
         return error.response.status_code in {408, 410, 429, 500, 502, 503, 504}
     if isinstance(error, exceptions.GoogleAPICallError):
-        reasons = {detail.get("reason") for detail in error.errors or () if isinstance(detail, dict)}
+        reasons = {
+            detail.get("reason") for detail in error.errors or () if isinstance(detail, dict)
+        }
         server = (exceptions.ServerError, exceptions.TooManyRequests)
         if isinstance(error, server) and not isinstance(error, exceptions.MethodNotImplemented):
             return True
@@ -378,10 +402,11 @@ def _advice(error: exceptions.GoogleAPICallError) -> str:
     text = one_line(error)
     if isinstance(error, exceptions.Forbidden):
         return (
-            f"{text}; the account needs the roles BigQuery Data Editor (dataset) and BigQuery Job User (project)"
+            f"{text}; the account needs the roles BigQuery Data Editor (dataset) and "
+            "BigQuery Job User (project)"
         )
     if isinstance(error, exceptions.Unauthorized):
-        return f"{text}; check credentials_path, credentials_json or the application default credentials"
+        return f"{text}; check credentials_path, credentials_json or the application default ones"
     return text
 
 
@@ -391,7 +416,7 @@ def _client(settings: Settings) -> bigquery.Client:
         return bigquery.Client(
             project=settings.project,
             credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]
-            client_options=ClientOptions(api_endpoint=host),  # type: ignore[no-untyped-call]
+            client_options=ClientOptions(api_endpoint=host),
             location=settings.location,
         )
     return bigquery.Client(
@@ -413,7 +438,7 @@ def _credentials(settings: Settings) -> Any:
             return google.auth.load_credentials_from_file(  # type: ignore[no-untyped-call]
                 settings.credentials_path, scopes=SCOPES
             )[0]
-        return google.auth.default(scopes=SCOPES)[0]  # type: ignore[no-untyped-call]
+        return google.auth.default(scopes=SCOPES)[0]
     except (auth_exceptions.GoogleAuthError, OSError, ValueError, KeyError) as error:
         raise TargetError(
             f"no usable credentials: {one_line(error)}; set credentials_path, credentials_json or "

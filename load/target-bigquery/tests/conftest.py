@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 from google.cloud import bigquery
-from sandbox.bigquery import PROJECT, BigQueryEmulator
 
+from sandbox.bigquery import PROJECT, BigQueryEmulator
 from target_bigquery.target import TargetBigQuery
 
 REAL_PROJECT = os.environ.get("OSO_TEST_BIGQUERY_PROJECT")
@@ -59,7 +59,9 @@ class Dataset:
 
     def process_environ(self, **settings: Any) -> dict[str, str]:
         config = {
-            f"TARGET_BIGQUERY_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
+            f"TARGET_BIGQUERY_{name.upper()}": value
+            if isinstance(value, str)
+            else json.dumps(value)
             for name, value in self.config(**settings).items()
         }
         return {**os.environ, **self.environ, **config}
@@ -85,7 +87,8 @@ class Dataset:
         """No key twice: the emulator does not complain about that."""
         names = ", ".join(f"TO_JSON_STRING(`{key}`)" for key in keys)
         twice = self.query(
-            f"SELECT {names}, COUNT(*) AS n FROM `{{d}}.{table}` GROUP BY {names} HAVING COUNT(*) > 1"
+            f"SELECT {names}, COUNT(*) AS n FROM `{{d}}.{table}` "
+            f"GROUP BY {names} HAVING COUNT(*) > 1"
         )
         assert twice == []
 
@@ -127,7 +130,7 @@ def dataset(
     for number, handler in handlers.items():  # the SDK sets its own
         signal.signal(number, handler)
     client.delete_dataset(f"{client.project}.{name}", delete_contents=True, not_found_ok=True)
-    client.close()
+    client.close()  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture

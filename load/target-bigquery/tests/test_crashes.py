@@ -1,8 +1,9 @@
 """Property: whatever is killed and when, the tables end as a simple model says.
 
-A random log of messages over several streams is loaded by processes that are killed (SIGKILL) at random instants, each
-starting from the last STATE that came out. The undisturbed last run has to leave what the model has after one pass.
-OSO_CRASH_ROUNDS sets the number of rounds for each delete mode.
+A random log of messages over several streams is loaded by processes that are killed (SIGKILL) at
+random instants, each starting from the last STATE that came out. The undisturbed last run has to
+leave what the model has after one pass. OSO_CRASH_ROUNDS sets the number of rounds for each delete
+mode.
 """
 
 import json
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from sandbox.singer import INTEGER, MOMENT, OBJECT, TEXT, activate, decimal, record, schema, state
 
 ROUNDS = int(os.environ.get("OSO_CRASH_ROUNDS", "2"))
@@ -83,7 +85,7 @@ class Source:
     def some_values(self) -> Row:
         pick = self.random
         values: Row = {
-            "a": pick.choice([None, "", "ü\n\"x\"", "plain", "😀" * pick.randrange(5)]),
+            "a": pick.choice([None, "", 'ü\n"x"', "plain", "😀" * pick.randrange(5)]),
             "b": pick.choice([None, pick.randrange(-(2**63), 2**63)]),
             "c": pick.choice([None, f"{pick.randrange(10**15)}.{pick.randrange(10**4):04d}"]),
             "d": pick.choice([None, {"z": pick.randrange(100), "a": ["é", None]}]),
@@ -160,7 +162,10 @@ def rest_of(log: list[Row], at: int) -> list[Row]:
 def run_and_kill(
     dataset: Any, messages: list[Row], path: Path, delay: float | None, settings: Row
 ) -> tuple[list[int], int]:
-    """Load the messages in a process, kill it after `delay` seconds; return the states and the exit code."""
+    """Load the messages in a process, kill it after `delay` seconds.
+
+    Return the states and the exit code.
+    """
     path.write_text("".join(json.dumps(message) + "\n" for message in messages))
     command = [str(Path(sys.executable).with_name("target-bigquery")), "--config", "ENV"]
     with path.open() as source, path.with_suffix(".log").open("a") as errors:
@@ -178,7 +183,9 @@ def run_and_kill(
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGKILL)
         out, _ = process.communicate(timeout=300)
-    return [json.loads(line)["at"] for line in out.splitlines() if line.endswith("}")], process.returncode
+    return [
+        json.loads(line)["at"] for line in out.splitlines() if line.endswith("}")
+    ], process.returncode
 
 
 @pytest.mark.timeout(0)
@@ -198,25 +205,34 @@ def test_killed_runs_end_in_the_models_tables(
         Source("versioned", pick, hard, ordered=True, keep=False, versions=True),
     ]
     log = make_log(sources, pick, pick.randrange(300, 700))
-    settings = {"delete_mode": mode, "missing_properties": {"partial*": "keep"}}
+    settings: Row = {"delete_mode": mode, "missing_properties": {"partial*": "keep"}}
     at, kills = 0, 0
     for _ in range(pick.randrange(3, 7)):
-        settings |= {"flush_rows": pick.choice([40, 150, 400]), "flush_seconds": pick.choice([1, 60])}
+        settings |= {
+            "flush_rows": pick.choice([40, 150, 400]),
+            "flush_seconds": pick.choice([1, 60]),
+        }
         messages = rest_of(log, at)
         started = time.monotonic()
-        states, code = run_and_kill(dataset, messages, tmp_path / "in", pick.uniform(1, 9), settings)
+        states, code = run_and_kill(
+            dataset, messages, tmp_path / "in", pick.uniform(1, 9), settings
+        )
         assert code in {0, -signal.SIGKILL}, (tmp_path / "in.log").read_text()[-3000:]
         assert states == sorted(states), "states go forward"
         kills += code != 0
         at = states[-1] if states else at
-        print(f"seed {seed}: at {at} of {len(log)} after {time.monotonic() - started:.1f} s, exit {code}")
+        print(
+            f"seed {seed}: at {at} of {len(log)}, {time.monotonic() - started:.1f} s, exit {code}"
+        )
     settings |= {"flush_rows": pick.choice([150, 100_000])}
     states, code = run_and_kill(dataset, rest_of(log, at), tmp_path / "in", None, settings)
     assert code == 0, (tmp_path / "in.log").read_text()[-3000:]
     assert states[-1] == len(log)
     print(f"seed {seed}: {kills} kills")
     for source in sources:
-        assert stored_rows(dataset, source) == source.expected(), f"seed {seed}, stream {source.name}"
+        assert stored_rows(dataset, source) == source.expected(), (
+            f"seed {seed}, stream {source.name}"
+        )
         dataset.assert_unique(source.name, *(("id", "k") if source.text_key else ("id",)))
     assert not [name for name in dataset.tables() if name.startswith("_sdc_staging")]
 
@@ -225,6 +241,7 @@ def stored_rows(dataset: Any, source: Source) -> list[tuple[Any, ...]]:
     columns = dataset.types(source.name)
     marks = [f"{name} IS NOT NULL" for name in ("_sdc_deleted_at", DELETED) if name in columns]
     rows = dataset.query(
-        f"SELECT *, {' OR '.join(marks)} AS deleted, _sdc_table_version AS version FROM `{{d}}.{source.name}`"
+        f"SELECT *, {' OR '.join(marks)} AS deleted, _sdc_table_version AS version "
+        f"FROM `{{d}}.{source.name}`"
     )
     return sorted((source.comparable(row) for row in rows), key=repr)

@@ -1,13 +1,16 @@
-"""What goes wrong between target and BigQuery: tried again where that helps, the end of the run where it does not."""
+"""What goes wrong between target and BigQuery: tried again where that helps.
+
+The end of the run where it does not.
+"""
 
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
 from sandbox.bigquery import BigQueryEmulator, free_port
 from sandbox.faults import CUT_AFTER, CUT_BEFORE, FaultyServer
 from sandbox.singer import INTEGER, TEXT, record, schema, state
-
 from target_bigquery import warehouse
 from target_bigquery.errors import TargetError
 
@@ -17,8 +20,7 @@ SECOND = [*FIRST, *(record("s", {"id": n, "a": "2"}) for n in range(10, 30)), st
 UPLOAD = ("PUT", "/upload/")
 UPLOAD_START = ("POST", "/upload/")
 QUERY = ("POST", "/projects/[^/]+/jobs")
-MERGE = {"body": "MERGE|INSERT INTO"}
-TABLE = ("POST", "/tables")
+MERGE = "MERGE|INSERT INTO"
 
 
 @pytest.fixture
@@ -31,8 +33,14 @@ def server(emulated: BigQueryEmulator, monkeypatch: pytest.MonkeyPatch) -> Itera
 @pytest.mark.parametrize("write_mode", ["upsert", "append"])
 @pytest.mark.parametrize("action", [500, 503, CUT_BEFORE, CUT_AFTER])
 @pytest.mark.parametrize(
-    ("request_kind", "options"),
-    [(UPLOAD_START, {}), (UPLOAD, {}), (QUERY, MERGE), (TABLE, {}), (("GET", "/queries/"), {})],
+    "request_kind",
+    [
+        (*UPLOAD_START, ""),
+        (*UPLOAD, ""),
+        (*QUERY, MERGE),
+        ("POST", "/tables", ""),
+        ("GET", "/queries/", ""),
+    ],
     ids=["upload start", "upload", "merge", "staging table", "result"],
 )
 def test_what_passes_is_tried_again_and_nothing_is_loaded_twice(
@@ -40,10 +48,10 @@ def test_what_passes_is_tried_again_and_nothing_is_loaded_twice(
     server: FaultyServer,
     write_mode: str,
     action: int | str,
-    request_kind: tuple[str, str],
-    options: dict[str, Any],
+    request_kind: tuple[str, str, str],
 ) -> None:
-    fault = server.add(*request_kind, action, headers={"Retry-After": "1"}, **options)
+    method, path, body = request_kind
+    fault = server.add(method, path, action, headers={"Retry-After": "1"}, body=body)
     assert dataset.load(SECOND, write_mode=write_mode) == [2]
     assert fault.met > 0
     expected = [(n, "1" if n < 10 else "2") for n in range(30)]
@@ -53,7 +61,7 @@ def test_what_passes_is_tried_again_and_nothing_is_loaded_twice(
 
 
 def test_a_rate_limit_is_waited_for(dataset: Any, server: FaultyServer) -> None:
-    server.add(*QUERY, 403, reason="rateLimitExceeded", times=2, **MERGE)
+    server.add(*QUERY, 403, reason="rateLimitExceeded", times=2, body=MERGE)
     assert dataset.load(FIRST) == [1]
     dataset.assert_unique("s", "id")
 
@@ -93,8 +101,12 @@ def test_a_lasting_failure_ends_the_run(
 def test_a_failed_load_job_names_stream_and_job(
     dataset: Any, emulated: BigQueryEmulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("target_bigquery.batch.Batch.finish", lambda batch: batch._file)  # no footer
-    with pytest.raises(TargetError, match=r"stream 's', table 's': could not load .*\(job target_bigquery_"):
+    monkeypatch.setattr(
+        "target_bigquery.batch.Batch.finish", lambda batch: batch._file
+    )  # no footer
+    with pytest.raises(
+        TargetError, match=r"stream 's', table 's': could not load .*\(job target_bigquery_"
+    ):
         dataset.load(FIRST)
 
 
@@ -109,7 +121,11 @@ def test_an_unreachable_warehouse_ends_the_run_soon(dataset: Any) -> None:
 
 def test_staging_tables_expire_and_are_dropped(dataset: Any, server: FaultyServer) -> None:
     dataset.load(FIRST)
-    made = [body for method, path, body in server.requests if method == "POST" and b"_sdc_staging_" in body]
+    made = [
+        body
+        for method, path, body in server.requests
+        if method == "POST" and b"_sdc_staging_" in body
+    ]
     assert any(b"expirationTime" in body for body in made)
     assert dataset.tables() == ["s"]
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from sandbox.singer import INTEGER, MOMENT, TEXT, activate, record, schema, state
 
 FIRST, SECOND, THIRD = (f"2024-01-0{day}T00:00:00Z" for day in (1, 2, 3))
@@ -10,7 +11,14 @@ PLAIN = schema("s", {"id": INTEGER, "a": TEXT, "b": TEXT})
 ORDERED = schema("s", {"id": INTEGER, "at": MOMENT, "a": TEXT, "b": TEXT}, order="at")
 CDC = schema(
     "s",
-    {"id": INTEGER, "a": TEXT, "b": TEXT, "_ab_cdc_deleted_at": MOMENT, "_ab_cdc_lsn": INTEGER, "n": INTEGER},
+    {
+        "id": INTEGER,
+        "a": TEXT,
+        "b": TEXT,
+        "_ab_cdc_deleted_at": MOMENT,
+        "_ab_cdc_lsn": INTEGER,
+        "n": INTEGER,
+    },
     order="n",
 )
 CDC_COLUMNS = "id, a, b, n, _ab_cdc_lsn, _ab_cdc_deleted_at IS NOT NULL"
@@ -20,8 +28,10 @@ def row(**values: Any) -> dict[str, Any]:
     return record("s", values)
 
 
-def deleted(id: int, n: int, **values: Any) -> dict[str, Any]:
-    return record("s", {"id": id, "n": n, "_ab_cdc_lsn": n, "_ab_cdc_deleted_at": SECOND, **values})
+def deleted(key: int, n: int, **values: Any) -> dict[str, Any]:
+    return record(
+        "s", {"id": key, "n": n, "_ab_cdc_lsn": n, "_ab_cdc_deleted_at": SECOND, **values}
+    )
 
 
 def test_the_last_record_of_a_key_wins_without_an_order(dataset: Any) -> None:
@@ -55,7 +65,14 @@ def test_the_later_of_two_records_of_equal_order_wins(dataset: Any) -> None:
 
 def test_a_record_without_order_is_taken_as_it_comes(dataset: Any) -> None:
     dataset.load([ORDERED, row(id=1, at=SECOND, a="x"), row(id=2, at=FIRST, a="x")])
-    dataset.load([ORDERED, row(id=1, at=None, a="y"), row(id=2, at=SECOND, a="y"), row(id=2, at=FIRST, a="z")])
+    dataset.load(
+        [
+            ORDERED,
+            row(id=1, at=None, a="y"),
+            row(id=2, at=SECOND, a="y"),
+            row(id=2, at=FIRST, a="z"),
+        ]
+    )
     assert dataset.rows("s", "id, a") == [(1, "y"), (2, "y")]
     dataset.load([ORDERED, row(id=1, at=FIRST, a="z")])
     assert dataset.rows("s", "id, a")[0] == (1, "z")
@@ -98,7 +115,10 @@ def test_a_stream_without_keys_appends(dataset: Any) -> None:
 def test_a_soft_delete_keeps_the_other_values(dataset: Any) -> None:
     dataset.load([CDC, row(id=1, a="x", b="y", n=1, _ab_cdc_lsn=1), row(id=2, a="z", n=1)])
     dataset.load([CDC, deleted(1, 5)])
-    assert dataset.rows("s", CDC_COLUMNS) == [(1, "x", "y", 5, 5, True), (2, "z", None, 1, None, False)]
+    assert dataset.rows("s", CDC_COLUMNS) == [
+        (1, "x", "y", 5, 5, True),
+        (2, "z", None, 1, None, False),
+    ]
 
 
 def test_a_soft_delete_keeps_values_that_came_in_the_same_batch(dataset: Any) -> None:
@@ -174,7 +194,13 @@ def test_a_missing_property_is_kept_if_asked_for(dataset: Any) -> None:
 @pytest.mark.parametrize("flush_rows", [1, 100])
 def test_partial_records_of_a_key_are_combined_in_order(dataset: Any, flush_rows: int) -> None:
     keep = {"missing_properties": "keep", "flush_rows": flush_rows}
-    messages = [CDC, row(id=1, a="1", n=1), row(id=1, b="2", n=2), row(id=1, a=None, n=3), row(id=1, b="4", n=4)]
+    messages = [
+        CDC,
+        row(id=1, a="1", n=1),
+        row(id=1, b="2", n=2),
+        row(id=1, a=None, n=3),
+        row(id=1, b="4", n=4),
+    ]
     dataset.load(messages, **keep)
     assert dataset.rows("s", "id, a, b, n") == [(1, None, "4", 4)]
     dataset.load([CDC, row(id=1, a="old", n=2), row(id=1, b="6", n=6), deleted(1, 7)], **keep)
@@ -182,7 +208,9 @@ def test_partial_records_of_a_key_are_combined_in_order(dataset: Any, flush_rows
 
 
 @pytest.mark.parametrize("flush_rows", [1, 100])
-def test_a_partial_record_after_a_hard_delete_starts_from_nothing(dataset: Any, flush_rows: int) -> None:
+def test_a_partial_record_after_a_hard_delete_starts_from_nothing(
+    dataset: Any, flush_rows: int
+) -> None:
     keep = {"missing_properties": "keep", "delete_mode": "hard", "flush_rows": flush_rows}
     dataset.load([CDC, row(id=1, a="1", b="1", n=1)], **keep)
     dataset.load([CDC, row(id=1, b="2", n=2), deleted(1, 3), row(id=1, a="4", n=4)], **keep)
@@ -194,12 +222,22 @@ def versioned(values: dict[str, Any], version: int) -> dict[str, Any]:
 
 
 def test_a_new_version_soft_deletes_the_rows_of_older_ones(dataset: Any) -> None:
-    dataset.load([PLAIN, versioned({"id": 1, "a": "x"}, 1), versioned({"id": 2, "a": "y"}, 1), activate("s", 1)])
+    dataset.load(
+        [
+            PLAIN,
+            versioned({"id": 1, "a": "x"}, 1),
+            versioned({"id": 2, "a": "y"}, 1),
+            activate("s", 1),
+        ]
+    )
     assert dataset.rows("s", "id, _sdc_deleted_at IS NULL") == [(1, True), (2, True)]
     dataset.load([PLAIN, versioned({"id": 2, "a": "z"}, 2), activate("s", 2), state({"v": 2})])
     assert dataset.rows("s", "id, a, _sdc_deleted_at IS NULL") == [(1, "x", False), (2, "z", True)]
     dataset.load([PLAIN, versioned({"id": 1, "a": "back"}, 2)])
-    assert dataset.rows("s", "id, a, _sdc_deleted_at IS NULL") == [(1, "back", True), (2, "z", True)]
+    assert dataset.rows("s", "id, a, _sdc_deleted_at IS NULL") == [
+        (1, "back", True),
+        (2, "z", True),
+    ]
 
 
 def test_a_new_version_hard_deletes_the_rows_of_older_ones(dataset: Any) -> None:
@@ -216,13 +254,16 @@ def test_a_new_version_replaces_a_stream_without_keys(dataset: Any) -> None:
     stream = schema("s", {"a": TEXT}, keys=())
     for version in (1, 2):
         dataset.load(
-            [stream, *(versioned({"a": a}, version) for a in "xy"), activate("s", version)], delete_mode="hard"
+            [stream, *(versioned({"a": a}, version) for a in "xy"), activate("s", version)],
+            delete_mode="hard",
         )
     assert dataset.rows("s", "a, _sdc_table_version") == [("x", 2), ("y", 2)]
 
 
 def test_the_streams_own_delete_column_marks_rows_of_older_versions(dataset: Any) -> None:
-    dataset.load([CDC, versioned({"id": 1, "n": 1}, 1), versioned({"id": 2, "n": 1}, 2), activate("s", 2)])
+    dataset.load(
+        [CDC, versioned({"id": 1, "n": 1}, 1), versioned({"id": 2, "n": 1}, 2), activate("s", 2)]
+    )
     assert dataset.rows("s", "id, _ab_cdc_deleted_at IS NULL") == [(1, False), (2, True)]
     assert "_sdc_deleted_at" not in dataset.types("s")
 
@@ -280,10 +321,9 @@ def test_a_table_of_keys_only(dataset: Any) -> None:
 def test_metadata_columns_tell_when_and_in_which_order(dataset: Any) -> None:
     stamped = {**row(id=1), "time_extracted": FIRST}
     dataset.load([PLAIN, stamped, row(id=2)])
-    columns = "id, _sdc_extracted_at, _sdc_received_at, _sdc_batched_at, _sdc_sequence, _sdc_table_version"
+    columns = "id, _sdc_extracted_at, _sdc_received_at, _sdc_batched_at, _sdc_sequence"
     first, second = dataset.rows("s", columns)
     assert first[1].isoformat() == "2024-01-01T00:00:00+00:00"
     assert second[1] is None
     assert first[2] >= first[3]
     assert second[4] == first[4] + 1
-    assert first[5] is None

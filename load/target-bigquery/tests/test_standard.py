@@ -11,7 +11,7 @@ CONFIG: dict[str, Any] = {"project": "sandbox", "dataset": "standard"}
 StandardTests: Any = get_target_test_class(TargetBigQuery, config=CONFIG)
 
 
-class TestStandard(StandardTests):
+class TestStandard(StandardTests):  # type: ignore[misc]  # the SDK makes it
     @pytest.fixture(autouse=True)
     def _own_dataset(self, dataset: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(CONFIG, "project", dataset.project)

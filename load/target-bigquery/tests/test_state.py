@@ -1,4 +1,7 @@
-"""STATE follows data: what comes out, when, and what does not, with real processes where signals matter."""
+"""STATE follows data: what comes out, when, and what does not.
+
+With real processes where signals matter.
+"""
 
 import json
 import signal
@@ -10,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from sandbox.bigquery import BigQueryEmulator
 from sandbox.faults import FaultyServer
 from sandbox.singer import INTEGER, TEXT, record, schema, state
@@ -84,7 +88,9 @@ def test_an_empty_stream_makes_its_table(dataset: Any) -> None:
 
 def test_a_record_that_cant_be_loaded_holds_its_state_back(dataset: Any) -> None:
     bad = record("s", {"id": "seven", "a": "x"})
-    result = dataset.run([PLAIN, *rows(0, 10), state(1), *rows(10, 5), bad, state(2)], flush_rows=10)
+    result = dataset.run(
+        [PLAIN, *rows(0, 10), state(1), *rows(10, 5), bad, state(2)], flush_rows=10
+    )
     assert result.returncode == 1
     assert result.stdout in {"", "1\n"}
     last = result.stderr.splitlines()[-1]
@@ -117,7 +123,9 @@ def test_a_record_before_its_schema_is_an_error(dataset: Any) -> None:
     assert "came before the stream's SCHEMA" in result.stderr.splitlines()[-1]
 
 
-def test_what_waits_is_flushed_in_time_while_the_input_is_silent(start: Callable[..., Process]) -> None:
+def test_what_waits_is_flushed_in_time_while_the_input_is_silent(
+    start: Callable[..., Process],
+) -> None:
     process = start(flush_seconds=1)
     send(process, [PLAIN, *rows(0, 3), state(1)])
     assert process.stdout
