@@ -105,7 +105,7 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
     ),
     th.Property(
         "credentials_json",
-        th.StringType,
+        th.CustomType({"type": ["string", "object", "null"]}),
         secret=True,
         description="The content of a service account's key file.",
     ),
@@ -224,7 +224,7 @@ def settings(config: Mapping[str, Any], environ: Mapping[str, str] | None = None
         dataset=config["dataset"],
         location=config.get("location") or "US",
         credentials_path=config.get("credentials_path") or None,
-        credentials_json=config.get("credentials_json") or None,
+        credentials_json=_json_text(config.get("credentials_json")),
         emulator=environ.get(EMULATOR_VARIABLE) or None,
         write_mode=write_mode,
         delete_mode=delete_mode,
@@ -323,6 +323,10 @@ def _parsed(value: Any) -> Any:
         except ValueError as error:
             raise TargetError(f"not valid JSON in a setting: {error}") from None
     return value
+
+
+def _json_text(value: Any) -> str | None:
+    return json.dumps(value) if isinstance(value, Mapping) else value or None
 
 
 def _modes(

@@ -54,12 +54,10 @@ class TargetBigQuery(Target):
         """Run; whatever goes wrong is one line in the log and exit code 1."""
         try:
             super().invoke(**options)
-        except (
-            TargetError,
-            ConfigValidationError,
-            MissingKeyPropertiesError,
-            RecordsWithoutSchemaException,
-        ) as error:
+        except ConfigValidationError as error:
+            cls.logger.error("settings: %s", "; ".join(error.errors))  # noqa: TRY400  # one line
+            sys.exit(1)
+        except (TargetError, MissingKeyPropertiesError, RecordsWithoutSchemaException) as error:
             cls.logger.error("%s", error)  # noqa: TRY400  # one line
             cls.logger.debug("the error's origin", exc_info=True)
             sys.exit(1)

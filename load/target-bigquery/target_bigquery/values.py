@@ -7,7 +7,7 @@ raises; `offender` then finds it, so the fast path never looks at single values.
 from array import array
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, time
-from decimal import Decimal
+from decimal import Context, Decimal
 from itertools import accumulate
 from typing import Any
 
@@ -26,6 +26,7 @@ BIGNUMERIC_LARGEST = Decimal(
     "5.7896044618658097711785492504343953926634992332820282019728792003956564819967E+38"
 )
 BIGNUMERIC_SCALE = 38
+_EXACT = Context(prec=1000)  # Python's own rounds to 28 digits
 
 # What a staged column is in Parquet. BIGNUMERIC and JSON travel as text: a load job can't make
 # either from Parquet.
@@ -165,13 +166,13 @@ def _check_decimal(value: str | None, largest: Decimal, scale: int, holder: str)
     if value is None:
         return
     try:
-        number = Decimal(value)
+        number = _EXACT.normalize(Decimal(value))
     except ArithmeticError:
         raise ValueError("not a number") from None
     exponent = number.as_tuple().exponent
     if not isinstance(exponent, int):
         raise ValueError(f"a decimal column can't hold {value}")  # noqa: TRY004  # the value is wrong
-    if abs(number) > largest or -exponent > scale:
+    if number.copy_abs() > largest or -exponent > scale:
         raise ValueError(f"does not fit into {holder}")
 
 
