@@ -11,7 +11,7 @@ TYPED := $(MEMBERS) tests benchmarks
 # The loaded environment would win over .venv in uv.
 unexport VIRTUAL_ENV
 
-.PHONY: help setup demo-http test lint format clean
+.PHONY: help setup demo-http test test-bigquery lint format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -35,6 +35,11 @@ demo-http: setup ## run the example tap against a local server and show what it 
 
 test: setup ## run every test (ARGS="-k name" for some of them)
 	$(BIN)/pytest $(ARGS)
+
+test-bigquery: .venv/.synced ## run the loader's tests against the real service (PROJECT=… DATASET=…)
+	@test -n "$(PROJECT)" -a -n "$(DATASET)" || { echo "usage: make test-bigquery PROJECT=… DATASET=…"; exit 2; }
+	OSO_TEST_BIGQUERY_PROJECT=$(PROJECT) OSO_TEST_BIGQUERY_DATASET=$(DATASET) \
+		$(BIN)/pytest load/target-bigquery/tests --timeout 1800 $(ARGS)
 
 lint: .venv/.synced ## check style, types and the lock file
 	$(UV) lock --check --quiet

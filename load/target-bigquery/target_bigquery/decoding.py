@@ -6,7 +6,6 @@ Messages: https://hub.meltano.com/singer/spec#messages
 """
 
 from collections.abc import Sequence
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -144,12 +143,12 @@ class RecordDecoder:
 
         And for partial records which properties each has (a 0 or 1 per column).
         """
-        records = [message.record for message in messages]
+        rows = map(msgspec.structs.astuple, [message.record for message in messages])
         arrays: list[pa.Array] = []
         present: list[list[bool]] = []
-        for index, column in enumerate(self.columns):
-            name = f"c{index}"
-            values = list(map(attrgetter(name), records))
+        for index, (column, values) in enumerate(
+            zip(self.columns, zip(*rows, strict=True), strict=True)
+        ):
             if self.partial:
                 present.append([value is not UNSET for value in values])
                 missing = NULL if column.raw else None
@@ -163,7 +162,7 @@ class RecordDecoder:
         flags = ["".join("01"[flag] for flag in row) for row in zip(*present, strict=True)]
         return arrays, pa.array(flags, pa.string())
 
-    def _array(self, index: int, column: Column, values: list[Any]) -> pa.Array:
+    def _array(self, index: int, column: Column, values: Sequence[Any]) -> pa.Array:
         convert = self._converters[index]
         try:
             return convert(values)

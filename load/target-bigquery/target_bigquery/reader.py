@@ -71,13 +71,15 @@ def blocks(
             if parts:
                 yield [b"".join(parts)]
             return
-        end = block.rfind(b"\n")
-        if end < 0:
-            parts.append(block)
+        lines = block.split(b"\n")
+        rest = lines.pop()
+        if not lines:
+            parts.append(rest)
             continue
-        parts.append(block[:end])
-        yield b"".join(parts).split(b"\n")
-        parts = [block[end + 1 :]] if end + 1 < len(block) else []
+        parts.append(lines[0])
+        lines[0] = b"".join(parts)
+        parts = [rest] if rest else []
+        yield lines
 
 
 def _readable(descriptor: int, waker: Waker, timeout: float | None) -> bool:

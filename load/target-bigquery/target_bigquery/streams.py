@@ -29,7 +29,7 @@ PARTITIONABLE = {"DATE", "DATETIME", "TIMESTAMP"}
 UNORDERED = {"BOOL", "BYTES", "JSON"}
 
 
-@dataclass
+@dataclass(eq=False)
 class Stream:
     """A stream under its latest SCHEMA."""
 
@@ -45,10 +45,8 @@ class Stream:
     batch: Batch | None = None
     loaded: int = 0
 
-    @property
-    def decode(self) -> Callable[[bytes], Any]:
-        """Decodes a RECORD line."""
-        return self.decoder.decode
+    def __post_init__(self) -> None:
+        self.decode = self.decoder.decode
 
 
 @dataclass

@@ -22,21 +22,30 @@ SERVICE_ACCOUNT = {
 }
 
 
-def run(*command: str | Path, cwd: Path = ROOT, **environ: str) -> subprocess.CompletedProcess[str]:
+def run(
+    command: list[str | Path], cwd: Path = ROOT, environ: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, cwd=cwd, env={**os.environ, **environ}, capture_output=True, text=True, check=False
+        command,
+        cwd=cwd,
+        env={**os.environ, **(environ or {})},
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
 def target(config: dict[str, Any], path: Path, text: str = "", **environ: str) -> Any:
     (path / "config.json").write_text(json.dumps(config))
     (path / "in").write_text(text)
-    command = [BIN / "target-bigquery", "--config", path / "config.json", "--input", path / "in"]
-    return run(*command, **environ)
+    return run(
+        [BIN / "target-bigquery", "--config", path / "config.json", "--input", path / "in"],
+        environ=environ,
+    )
 
 
 def test_about_lists_every_setting_with_a_description() -> None:
-    about = json.loads(run(BIN / "target-bigquery", "--about", "--format", "json").stdout)
+    about = json.loads(run([BIN / "target-bigquery", "--about", "--format", "json"]).stdout)
     properties = about["settings"]["properties"]
     assert {"project", "dataset", "write_mode", "flush_bytes", "missing_properties"} <= set(
         properties
@@ -143,12 +152,9 @@ def test_meltano_runs_the_target_of_this_project(dataset: Any, tmp_path: Path) -
     messages = [schema("s", {"id": INTEGER}), record("s", {"id": 1}), state({"x": 1})]
     path = tmp_path / "in"
     path.write_text("".join(json.dumps(message) + "\n" for message in messages))
-    result = run(
-        *(BIN / "meltano", "--log-level", "error", "invoke", "target-bigquery", "--input", path),
-        TARGET_BIGQUERY_PROJECT=dataset.project,
-        TARGET_BIGQUERY_DATASET=dataset.name,
-        **dataset.environ,
-    )
+    command = [BIN / "meltano", "--log-level", "error", "invoke", "target-bigquery"]
+    names = {"TARGET_BIGQUERY_PROJECT": dataset.project, "TARGET_BIGQUERY_DATASET": dataset.name}
+    result = run([*command, "--input", path], environ={**names, **dataset.environ})
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip().endswith('{"x": 1}')
     assert dataset.rows("s", "id") == [(1,)]

@@ -219,7 +219,7 @@ def test_values_of_every_type_arrive_exactly(dataset: Any) -> None:
         row["text"],
         '{"a": [1, 1.5]}',
         datetime(1970, 1, 1, 0, 0, 0, 1, tzinfo=UTC),
-        datetime(9999, 12, 31, 23, 59, 59, 999999),
+        datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC).replace(tzinfo=None),
         date(1, 1, 1),
         time(23, 59, 59, 999999),
         b"\x00\xff\x80",
