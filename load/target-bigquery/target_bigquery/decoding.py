@@ -146,13 +146,13 @@ class RecordDecoder:
         rows = map(msgspec.structs.astuple, [message.record for message in messages])
         arrays: list[pa.Array] = []
         present: list[list[bool]] = []
-        for index, (column, values) in enumerate(
-            zip(self.columns, zip(*rows, strict=True), strict=True)
-        ):
+        by_column = zip(*rows, strict=True)
+        for index, (column, given) in enumerate(zip(self.columns, by_column, strict=True)):
+            values: Sequence[Any] = given
             if self.partial:
-                present.append([value is not UNSET for value in values])
+                present.append([value is not UNSET for value in given])
                 missing = NULL if column.raw else None
-                values = [missing if value is UNSET else value for value in values]
+                values = [missing if value is UNSET else value for value in given]
             array = self._array(index, column, values)
             if column.source in self.keys and array.null_count:
                 raise self._missing_key(column)

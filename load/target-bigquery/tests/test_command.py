@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from sandbox.singer import INTEGER, record, schema, state
 
 ROOT = Path(__file__).parents[3]
 BIN = Path(sys.executable).parent
+MELTANO = (BIN / "meltano", "--log-level", "error")
 SERVICE_ACCOUNT = {
     "type": "service_account",
     "private_key": "S3CRET",
@@ -23,7 +25,7 @@ SERVICE_ACCOUNT = {
 
 
 def run(
-    command: list[str | Path], cwd: Path = ROOT, environ: dict[str, str] | None = None
+    command: Sequence[str | Path], cwd: Path = ROOT, environ: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command,
@@ -106,15 +108,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def compiled(project: Path, **environ: str) -> dict[str, Any]:
-    command = [
-        BIN / "meltano",
-        "--log-level",
-        "error",
-        "invoke",
-        "--dump=config",
-        "target-bigquery",
-    ]
-    result = run(*command, cwd=project, **environ)
+    result = run([*MELTANO, "invoke", "--dump=config", "target-bigquery"], project, environ)
     assert result.returncode == 0, result.stderr
     config: dict[str, Any] = json.loads(result.stdout)
     return config
@@ -152,7 +146,7 @@ def test_meltano_runs_the_target_of_this_project(dataset: Any, tmp_path: Path) -
     messages = [schema("s", {"id": INTEGER}), record("s", {"id": 1}), state({"x": 1})]
     path = tmp_path / "in"
     path.write_text("".join(json.dumps(message) + "\n" for message in messages))
-    command = [BIN / "meltano", "--log-level", "error", "invoke", "target-bigquery"]
+    command = [*MELTANO, "invoke", "target-bigquery"]
     names = {"TARGET_BIGQUERY_PROJECT": dataset.project, "TARGET_BIGQUERY_DATASET": dataset.name}
     result = run([*command, "--input", path], environ={**names, **dataset.environ})
     assert result.returncode == 0, result.stderr
