@@ -146,9 +146,11 @@ def test_meltano_runs_the_target_of_this_project(dataset: Any, tmp_path: Path) -
     messages = [schema("s", {"id": INTEGER}), record("s", {"id": 1}), state({"x": 1})]
     path = tmp_path / "in"
     path.write_text("".join(json.dumps(message) + "\n" for message in messages))
-    command = [*MELTANO, "invoke", "target-bigquery"]
     names = {"TARGET_BIGQUERY_PROJECT": dataset.project, "TARGET_BIGQUERY_DATASET": dataset.name}
-    result = run([*command, "--input", path], environ={**names, **dataset.environ})
+    result = run(
+        [*MELTANO, "invoke", "target-bigquery", "--input", path],
+        environ={**names, **dataset.environ},
+    )
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip().endswith('{"x": 1}')
     assert dataset.rows("s", "id") == [(1,)]
