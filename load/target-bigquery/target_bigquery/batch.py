@@ -18,6 +18,8 @@ from target_bigquery.sql import PRESENT, SEQUENCE
 from target_bigquery.tables import METADATA, NewColumn
 from target_bigquery.values import ARROW_TYPES
 
+ROW_GROUP_BYTES = 16 << 20  # what BigQuery recommends for Parquet
+
 _MOMENT = pa.timestamp("us", "UTC")
 
 
@@ -42,6 +44,7 @@ class Batch:
         batched_at: datetime,
     ) -> None:
         self.rows = 0
+        self.waiting = 0  # bytes of Arrow columns that are not in the file yet
         self.has_deletes = False
         self.has_partial = False
         self.has_null_order = False
@@ -59,6 +62,7 @@ class Batch:
         if decoder.partial:
             fields.append(pa.field(PRESENT, pa.string()))
         self._schema = pa.schema(fields)
+        self._chunks: list[pa.RecordBatch] = []
         self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed by `close`
         self._writer = pq.ParquetWriter(
             self._file,
@@ -96,8 +100,19 @@ class Batch:
         if present is not None:
             self.has_partial |= any("0" in flags for flags in present.to_pylist())
             arrays.append(present)
-        self._writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
+        chunk = pa.RecordBatch.from_arrays(arrays, schema=self._schema)
+        self._chunks.append(chunk)
+        self.waiting += chunk.nbytes
         self.rows += count
+        if self.waiting >= ROW_GROUP_BYTES:
+            self.write()
+
+    def write(self) -> None:
+        """Write what waits as one row group."""
+        if self._chunks:
+            self._writer.write_table(pa.Table.from_batches(self._chunks, self._schema), self.rows)
+        self._chunks.clear()
+        self.waiting = 0
 
     def _extracted(self, texts: list[str | None]) -> pa.Array:
         if len(set(texts)) == 1:  # most taps stamp a page of records at once, or none
@@ -106,6 +121,7 @@ class Batch:
 
     def finish(self) -> IO[bytes]:
         """End the file and return it."""
+        self.write()
         self._writer.close()
         return self._file
 

@@ -27,6 +27,7 @@ from target_bigquery.warehouse import Warehouse
 CLUSTERABLE = {"BOOL", "DATE", "DATETIME", "INT64", "NUMERIC", "STRING", "TIMESTAMP"}
 PARTITIONABLE = {"DATE", "DATETIME", "TIMESTAMP"}
 UNORDERED = {"BOOL", "BYTES", "JSON"}
+DECODED_SIZE = 4  # a decoded record takes several times the memory of its line
 
 
 @dataclass(eq=False)
@@ -47,6 +48,10 @@ class Stream:
 
     def __post_init__(self) -> None:
         self.decode = self.decoder.decode
+
+    def held_bytes(self) -> int:
+        """Return how much of the stream is in memory."""
+        return self.size * DECODED_SIZE + (self.batch.waiting if self.batch else 0)
 
 
 @dataclass
