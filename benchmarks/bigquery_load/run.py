@@ -279,9 +279,9 @@ Memory:
 
 {chr(10).join(growth)}
 
-z3-target-bigquery runs with `method: batch_job` and `denormalized`, once with its default batches
-of 500 and once with batches of 100,000; dlt with jsonl files, its default here. What else was changed
-to run them against the emulator is in `peer_z3.py` and `peer_dlt.py`. Made by
+z3-target-bigquery runs with `method: batch_job` and `denormalized`, once with batches of 500, its
+default, and once with batches of 100,000; dlt with jsonl files, its default here. What else was
+changed to run them against the emulator is in `peer_z3.py` and `peer_dlt.py`. Made by
 `benchmarks/bigquery_load/run.py`.
 """
 

@@ -70,6 +70,8 @@ class BigQueryEmulator:
         """
         if self.pid is not None:
             return self
+        if self._answers():
+            raise BigQueryEmulatorError(f"another server answers on port {self.port} already")
         install_spatial_extension()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # outlives this method
         self._process = subprocess.Popen(

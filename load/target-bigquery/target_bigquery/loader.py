@@ -185,7 +185,7 @@ class Loader:
             self._warehouse.close()
 
     def _after_block(self) -> None:
-        if self._flushing is not None and self._flushing.done():
+        if self._flushing is None or self._flushing.done():
             self.wait()
         if sum(stream.held_bytes() for stream in self._streams.values()) >= HELD_BYTES:
             for stream in self._streams.values():
@@ -259,6 +259,7 @@ class Loader:
         And remember the line's beginning if it says all of that.
         """
         stream = self._known(name)
+        stream.warn_of_unknown(line)
         prefix = line[: line.find(_RECORD)]
         try:
             head = msgspec.json.decode(prefix.rstrip().removesuffix(b",") + b"}")
@@ -288,6 +289,7 @@ class Loader:
             self.flush()
             self.wait()
             self._by_prefix.clear()
+            opened.stream.loaded = before.loaded
         else:
             for leftover in staging_of(opened.stream.table, self._table_names):
                 logger.info("dropping %s, left by an interrupted run", leftover)
@@ -359,8 +361,8 @@ class Loader:
                 self._warehouse.path(stream.table),
                 TABLE_VERSION,
                 activation.version,
-                deleted=sql.quoted(marks[0]) if marks else "",
-                hard=hard,
+                deleted=None if hard else marks[0],
+                text=stream.is_text(marks[0]) if marks else False,
             )
         )
 

@@ -180,13 +180,23 @@ def _combined_clauses(
 
 
 def remove_older_versions(
-    table: str, version_column: str, version: int, *, deleted: str, hard: bool
+    table: str, version_column: str, version: int, *, deleted: str | None, text: bool = False
 ) -> str:
-    """Return the statement that deletes, softly or not, the rows that are not of this version."""
+    """Return the statement that deletes the rows of older versions.
+
+    Args:
+        table: quoted path.
+        version_column: has the version of each row.
+        version: the one that stays.
+        deleted: the column that marks deleted rows; None removes them.
+        text: the marking column is a STRING.
+    """
     older = f"({version_column} IS NULL OR {version_column} < {version})"
-    if hard:
+    if deleted is None:
         return f"DELETE FROM {table} WHERE {older}"
-    return f"UPDATE {table} SET {deleted} = CURRENT_TIMESTAMP() WHERE {older} AND {deleted} IS NULL"
+    now = "CAST(CURRENT_TIMESTAMP() AS STRING)" if text else "CURRENT_TIMESTAMP()"
+    mark = quoted(deleted)
+    return f"UPDATE {table} SET {mark} = {now} WHERE {older} AND {mark} IS NULL"
 
 
 def _from_newest(load: Load, column: TargetColumn) -> bool:

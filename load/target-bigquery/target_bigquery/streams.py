@@ -1,9 +1,12 @@
 """What the loader keeps of a stream: its table, its decoder, and the records that wait."""
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+
+import msgspec
 
 from target_bigquery.batch import Batch
 from target_bigquery.column_types import BigQueryType
@@ -23,6 +26,8 @@ from target_bigquery.tables import (
     table_description,
 )
 from target_bigquery.warehouse import Warehouse
+
+logger = logging.getLogger(__name__)
 
 CLUSTERABLE = {"BOOL", "DATE", "DATETIME", "INT64", "NUMERIC", "STRING", "TIMESTAMP"}
 PARTITIONABLE = {"DATE", "DATETIME", "TIMESTAMP"}
@@ -45,9 +50,28 @@ class Stream:
     size: int = 0  # bytes of input that `messages` were
     batch: Batch | None = None
     loaded: int = 0
+    checked: bool = False
 
     def __post_init__(self) -> None:
         self.decode = self.decoder.decode
+
+    def is_text(self, column: str) -> bool:
+        """Tell if a column is a STRING."""
+        return any(c.name == column and c.type.name == "STRING" for c in self.load.columns)
+
+    def warn_of_unknown(self, line: bytes) -> None:
+        """Say once which properties of a record the schema does not have: they are not loaded."""
+        if self.checked:
+            return
+        self.checked = True
+        known = self.message.schema.get("properties", {})
+        unknown = [name for name in msgspec.json.decode(line)["record"] if name not in known]
+        if unknown:
+            logger.warning(
+                "stream %r: not loaded, as the schema does not have them: %s",
+                self.name,
+                ", ".join(unknown),
+            )
 
     def held_bytes(self) -> int:
         """Return how much of the stream is in memory."""

@@ -268,6 +268,12 @@ def test_the_streams_own_delete_column_marks_rows_of_older_versions(dataset: Any
     assert "_sdc_deleted_at" not in dataset.types("s")
 
 
+def test_a_delete_column_of_text_marks_rows_of_older_versions(dataset: Any) -> None:
+    stream = schema("s", {"id": INTEGER, "_ab_cdc_deleted_at": TEXT})
+    dataset.load([stream, versioned({"id": 1}, 1), versioned({"id": 2}, 2), activate("s", 2)])
+    assert dataset.rows("s", "id, _ab_cdc_deleted_at IS NULL") == [(1, False), (2, True)]
+
+
 def test_versions_without_their_column_are_refused(dataset: Any) -> None:
     result = dataset.run([PLAIN, versioned({"id": 1}, 1), state(1)], add_record_metadata=False)
     assert result.returncode == 1

@@ -192,6 +192,14 @@ def test_a_schema_repeated_unchanged_is_no_flush(
     assert len(dataset.rows("s")) == 20
 
 
+def test_properties_that_the_schema_does_not_have_are_named(
+    dataset: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    dataset.load([schema("s", {"id": INTEGER}), row(id=1, extra=2), row(id=2, extra=3)])
+    assert caplog.text.count("not loaded, as the schema does not have them: extra") == 1
+    assert dataset.rows("s", "id") == [(1,), (2,)]
+
+
 def test_a_table_that_is_there_already_is_used(dataset: Any) -> None:
     dataset.load([schema("other", {"id": INTEGER})])
     dataset.query("CREATE TABLE `{d}.public_s` (id INT64, a STRING)")

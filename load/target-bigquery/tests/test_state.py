@@ -133,6 +133,17 @@ def test_what_waits_is_flushed_in_time_while_the_input_is_silent(
     assert process.poll() is None
 
 
+def test_a_state_right_behind_a_flush_does_not_wait_for_the_next(
+    start: Callable[..., Process],
+) -> None:
+    process = start(flush_rows=3, flush_seconds=300)
+    send(process, [state(0), PLAIN, *rows(0, 3), state(1)])
+    assert process.stdout
+    assert process.stdout.readline() in {"0\n", "1\n"}
+    send(process, [*rows(3, 3), state(2), state(3)])
+    assert any(process.stdout.readline() == "3\n" for _ in range(3))
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_with_the_state_of_what_was_read(
     dataset: Any, start: Callable[..., Process], tmp_path: Path, number: signal.Signals
