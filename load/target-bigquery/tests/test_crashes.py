@@ -23,7 +23,7 @@ import pytest
 
 from sandbox.singer import INTEGER, MOMENT, OBJECT, TEXT, activate, decimal, record, schema, state
 
-ROUNDS = int(os.environ.get("OSO_CRASH_ROUNDS", "2"))
+ROUNDS = int(os.environ.get("OSO_CRASH_ROUNDS", "1"))
 SEED = int(os.environ.get("OSO_CRASH_SEED", "0"))
 DELETED = "_ab_cdc_deleted_at"
 BASE = {"a": TEXT, "b": INTEGER, "c": decimal(20, 4), "d": OBJECT}
