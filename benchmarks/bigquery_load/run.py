@@ -115,9 +115,8 @@ def write_input(path: Path, records: int) -> None:
         file.writelines(f"{line}\n" for line in messages(records))
 
 
-def environment(tool: str) -> Path:
-    """Make the tool's environment and return its folder of programs."""
-    tool = tool.removesuffix("-large")
+def make_environment(tool: str) -> None:
+    """Make the tool's environment."""
     folder = ENVIRONMENTS / tool
     if not folder.exists():
         subprocess.run([UV, "venv", "--quiet", folder], check=True)
@@ -133,7 +132,6 @@ def environment(tool: str) -> Path:
     ]
     refresh = ["--reinstall-package", "target-bigquery"] if tool == "ours" else []
     subprocess.run([*install, *refresh], check=True)
-    return folder / "bin"
 
 
 def command(tool: str, programs: Path, mode: str, source: Path, home: Path) -> list[str | Path]:
@@ -155,7 +153,7 @@ def command(tool: str, programs: Path, mode: str, source: Path, home: Path) -> l
 
 def load(tool: str, mode: str, records: int, source: Path) -> Result:
     """Load the file into a new emulator and check the number of rows."""
-    programs = environment(tool)
+    programs = ENVIRONMENTS / tool.removesuffix("-large") / "bin"
     with (
         tempfile.TemporaryDirectory() as folder,
         BigQueryEmulator(Path(folder) / "data") as emulator,
@@ -294,6 +292,8 @@ def main() -> None:
     options = parser.parse_args()
     if not UV.exists():
         sys.exit("run `make setup` first")
+    for tool in PACKAGES:
+        make_environment(tool)
     results: list[Result] = []
     large: list[Result] = []
     with tempfile.TemporaryDirectory() as folder:

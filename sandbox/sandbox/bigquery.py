@@ -185,10 +185,7 @@ def free_port() -> int:
 
 
 def install_spatial_extension() -> None:
-    """Install DuckDB's spatial extension from its wheel: the emulator needs it.
-
-    And would download it.
-    """
+    """Install DuckDB's spatial extension from its wheel; the emulator would download it."""
     import duckdb  # noqa: PLC0415  # only the process that starts the emulator needs it
     import duckdb_extensions  # noqa: PLC0415
 

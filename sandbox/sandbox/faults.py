@@ -1,7 +1,4 @@
-"""A server in between: passes HTTP requests on to another server.
-
-And does to some of them what networks do.
-"""
+"""A server in between: passes HTTP requests on, and does to some what networks do."""
 
 import contextlib
 import http.client
@@ -56,10 +53,7 @@ class Fault:
 
 
 class FaultyServer:
-    """Listens on a loopback port while it is a context; `requests` has what came (method.
-
-    Path, body).
-    """
+    """Listens on a loopback port while it is a context; `requests`: method, path, body of each."""
 
     def __init__(self, upstream: str) -> None:
         self.upstream = urlsplit(upstream)

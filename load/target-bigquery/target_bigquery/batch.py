@@ -1,7 +1,4 @@
-"""The records of one stream on their way to one staging table: a Parquet file on disk.
-
-Written as they come.
-"""
+"""The records of a stream on their way to a staging table: a Parquet file, written as they come."""
 
 import tempfile
 from collections.abc import Sequence

@@ -1,6 +1,4 @@
-"""BigQuery types: which one a JSON Schema property becomes.
-
-And which one can be widened into which.
+"""BigQuery types: which one a JSON Schema property becomes, and which can be widened.
 
 JSON Schema as Singer taps write it: https://hub.meltano.com/singer/spec#schemas, Airbyte's
 annotations: https://docs.airbyte.com/platform/understanding-airbyte/supported-data-types
@@ -29,10 +27,7 @@ class BigQueryType(NamedTuple):
 
 
 class PropertyType(NamedTuple):
-    """What a property becomes. `verbatim`: a STRING of whatever JSON value comes.
-
-    Not of JSON strings only.
-    """
+    """What a property becomes; `verbatim`: a STRING of any JSON value, not of strings only."""
 
     type: BigQueryType
     verbatim: bool = False
@@ -153,9 +148,7 @@ def _decimal(schema: Mapping[str, Any]) -> PropertyType:
 
 
 def combined(stored: BigQueryType, wanted: BigQueryType) -> BigQueryType | None:
-    """Return the type that holds both what a column stores and what a stream now sends.
-
-    None if there is none.
+    """Return the type that holds what a column stores and what a stream now sends, or None.
 
     Only changes that BigQuery makes in place count:
     https://cloud.google.com/bigquery/docs/managing-table-schemas#change_column_data_type

@@ -1,6 +1,4 @@
-"""From the lines of a stream to Arrow: a msgspec decoder generated per stream, one pass.
-
-No dict per record.
+"""From the lines of a stream to Arrow, with a msgspec decoder generated for each stream.
 
 Messages: https://hub.meltano.com/singer/spec#messages
 """
@@ -141,7 +139,7 @@ class RecordDecoder:
     def arrays(self, messages: Sequence[Any]) -> tuple[list[pa.Array], pa.Array | None]:
         """Return the records' columns.
 
-        And for partial records which properties each has (a 0 or 1 per column).
+        For partial records also which properties each has: a string of 0 or 1 per column.
         """
         rows = map(msgspec.structs.astuple, [message.record for message in messages])
         arrays: list[pa.Array] = []

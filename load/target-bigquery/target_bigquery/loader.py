@@ -87,9 +87,7 @@ class Loader:
         self._streams: dict[str, Stream] = {}
         self._by_prefix: dict[bytes, Stream] = {}
         self._state: bytes | None = None  # the newest that is not out yet
-        self._state_complete = (
-            False  # no record waited when it came: all are in the flush that is on
-        )
+        self._state_complete = False  # no record waited when it came
         self._rows = 0  # waiting to be flushed
         self._bytes = 0
         self._since: float | None = None  # when the oldest waiting message came
@@ -107,6 +105,7 @@ class Loader:
             TargetError: a message, a record or BigQuery is at fault; nothing later is loaded.
         """
         find = self._by_prefix.get
+        most_rows, most_bytes = self._settings.flush_rows, self._settings.flush_bytes
         for lines in blocks:
             for line in lines:
                 stream = find(line[: line.find(_RECORD)]) or self._other(line)
@@ -123,10 +122,7 @@ class Loader:
                 self._bytes += size
                 if len(stream.messages) >= CHUNK_ROWS or stream.size >= CHUNK_BYTES:
                     self._convert(stream)
-                if (
-                    self._rows >= self._settings.flush_rows
-                    or self._bytes >= self._settings.flush_bytes
-                ):
+                if self._rows >= most_rows or self._bytes >= most_bytes:
                     self.flush()
             self._after_block()
         for stream in self._streams.values():
@@ -139,17 +135,15 @@ class Loader:
         return max(0.0, self._since + self._settings.flush_seconds - time.monotonic())
 
     def flush(self, activation: Activation | None = None) -> None:
-        """Hand everything that waits to the second thread.
-
-        Once that is done with the flush before.
-        """
-        batches: list[tuple[Stream, Batch]] = []
+        """Hand all that waits to the second thread, when that is done with the flush before."""
         for stream in self._streams.values():
             self._convert(stream)
+        self.wait()
+        batches: list[tuple[Stream, Batch]] = []
+        for stream in self._streams.values():
             if stream.batch is not None:
                 batches.append((stream, stream.batch))
                 stream.batch = None
-        self.wait()
         state, self._state = self._state, None
         self._rows = self._bytes = 0
         self._since = None
@@ -213,10 +207,7 @@ class Loader:
         stream.size = 0
 
     def _other(self, line: bytes) -> Stream | None:
-        """Handle a line that is not a RECORD of a known beginning.
-
-        Return the stream if it is a RECORD.
-        """
+        """Handle a line whose beginning is not known; return its stream if it is a RECORD."""
         if not line.strip():
             return None
         try:
@@ -254,10 +245,7 @@ class Loader:
         return stream
 
     def _record_stream(self, name: str, line: bytes) -> Stream:
-        """Return the stream of a RECORD.
-
-        And remember the line's beginning if it says all of that.
-        """
+        """Return the stream of a RECORD; remember the line's beginning if that says it all."""
         stream = self._known(name)
         stream.warn_of_unknown(line)
         prefix = line[: line.find(_RECORD)]
@@ -304,10 +292,7 @@ class Loader:
         state: bytes | None,
         activation: Activation | None,
     ) -> None:
-        """Load and merge the batches of a flush, then let the STATE out.
-
-        Runs in the second thread.
-        """
+        """Load and merge what a flush has, then let its STATE out: the second thread's work."""
         started = time.monotonic()
         loads = [self._loads.submit(self._load, stream, batch) for stream, batch in batches]
         errors = [error for load in loads if (error := load.exception()) is not None]
@@ -331,7 +316,8 @@ class Loader:
                 has_partial=batch.has_partial,
                 has_null_order=batch.has_null_order,
             )
-            warehouse.merge(sql.merge(load) if stream.upsert else sql.append(load), staging)
+            script = sql.merge(load) if stream.upsert else sql.append(load)
+            warehouse.merge(script, staging, repeatable=stream.upsert)
         except TargetError as error:
             raise TargetError(f"stream {stream.name!r}, table {stream.table!r}: {error}") from error
         finally:

@@ -18,10 +18,7 @@ _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 def valid_name(name: str, longest: int = LONGEST_COLUMN) -> str:
-    """Return `name` with what BigQuery refuses replaced: other characters, a leading digit.
-
-    A reserved prefix.
-    """
+    """Return `name` without what BigQuery refuses: most characters, some beginnings."""
     name = _INVALID.sub("_", name)
     if not name or name[0].isdigit() or name.lower().startswith(RESERVED_PREFIXES):
         name = f"x{name}" if name.startswith("_") else f"_{name}"

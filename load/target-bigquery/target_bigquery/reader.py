@@ -1,7 +1,4 @@
-"""Lines from standard input, in blocks, without waiting for ever: time.
-
-Signals and failures are noticed.
-"""
+"""Lines from standard input in blocks; time, signals and failures end the wait for them."""
 
 import contextlib
 import os
@@ -51,7 +48,7 @@ def blocks(
 ) -> Iterator[list[bytes]]:
     """Yield complete lines in lists.
 
-    An empty list when `timeout` seconds have passed or the waker was used.
+    A list is empty when `timeout` seconds have passed or the waker was used.
 
     The last line may lack its line feed. Ends at the end of input, or when `stopped` says so.
     """
@@ -100,10 +97,7 @@ def _plain(source: IO[Any]) -> Iterator[list[bytes]]:
 
 
 def _enlarge(descriptor: int) -> None:
-    """Ask for a larger pipe: fewer switches between tap and target. Only Linux has it.
-
-    And it may refuse.
-    """
+    """Ask for a larger pipe: fewer switches between tap and target; not every system has it."""
     try:
         import fcntl  # noqa: PLC0415  # not on every system
 

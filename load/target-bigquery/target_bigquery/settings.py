@@ -26,10 +26,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ByStream(Generic[T]):
-    """A setting that may differ by stream.
-
-    The first shell pattern that matches the stream's name decides.
-    """
+    """A setting by stream: the first shell pattern that matches the stream's name decides."""
 
     patterns: tuple[tuple[str, T], ...]
     default: T
@@ -43,10 +40,7 @@ class ByStream(Generic[T]):
 
 @dataclass(frozen=True)
 class Partitioning:
-    """Partitions by the time in a column.
-
-    Https://cloud.google.com/bigquery/docs/partitioned-tables.
-    """
+    """Partitions by a column: https://cloud.google.com/bigquery/docs/partitioned-tables."""
 
     column: str
     granularity: str = "day"

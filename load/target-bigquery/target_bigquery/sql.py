@@ -22,10 +22,7 @@ _SO_FAR = f"ORDER BY {SEQUENCE} ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
 
 @dataclass(frozen=True)
 class TargetColumn:
-    """A column of the table.
-
-    And the staged column it is filled from (by default the one of its name).
-    """
+    """A column of the table, and the staged column that fills it: by default that of its name."""
 
     name: str
     type: BigQueryType
@@ -66,10 +63,7 @@ def append(load: Load) -> str:
 
 
 def merge(load: Load) -> str:
-    """Return the script that leaves one row per key: the newest.
-
-    Or the one that was newer already.
-    """
+    """Return the script that leaves one row per key: the newest record, or a newer row."""
     if load.has_deletes or load.has_partial or load.has_null_order:
         return _merge_combined(load)
     keys = _list(_comparable(column) for column in _keys(load))
@@ -205,10 +199,7 @@ def _from_newest(load: Load, column: TargetColumn) -> bool:
 
 
 def _groups(load: Load) -> list[list[TargetColumn]]:
-    """Return the value columns in groups that come from one record: all of them.
-
-    Or each by itself.
-    """
+    """Return the value columns in groups that come from one record: all, or each by itself."""
     values = [column for column in load.columns if not _from_newest(load, column)]
     if load.has_partial:
         return [[column] for column in values]
@@ -216,10 +207,7 @@ def _groups(load: Load) -> list[list[TargetColumn]]:
 
 
 def _present(load: Load, group: list[TargetColumn]) -> str:
-    """Return the sequence of a record that gives a value to the group's columns.
-
-    NULL if it does not.
-    """
+    """Return the sequence of a record that gives values to a group, NULL for others."""
     given = "NOT __deleted"
     if load.has_partial:
         position = group[0].position

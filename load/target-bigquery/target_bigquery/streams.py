@@ -187,10 +187,7 @@ def open_stream(
 def _find_table(
     stream: str, warehouse: Warehouse, table_names: Sequence[str], taken: set[str]
 ) -> tuple[str, StoredTable | None]:
-    """Return the stream's table: its own name if that is free or its own.
-
-    Else the one with a digest.
-    """
+    """Return the stream's table: of its own name, or with a digest if that is another's."""
     first, second = table_candidates(stream)
     if second in table_names and second.lower() not in taken:
         return second, warehouse.table(second)
@@ -234,10 +231,7 @@ def _target_columns(columns: Iterable[Column], *, metadata: bool) -> list[Target
 
 
 def _cast_type(column: Column) -> BigQueryType:
-    """Return the type to cast the staged text to: the declared precision.
-
-    Where it says more than the column's.
-    """
+    """Return the type to cast staged text to: as declared, which may be more precise."""
     declared = column.declared.type
     return declared if declared.name == column.type.name else column.type
 

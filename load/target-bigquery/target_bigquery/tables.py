@@ -1,6 +1,4 @@
-"""From a stream's SCHEMA and what BigQuery has to the table that the stream needs: a plan.
-
-No connection.
+"""From a stream's SCHEMA and the table that BigQuery has to a plan of changes.
 
 Which property fills which column is remembered in the table itself: a column whose name is not the
 property's has the property in its description, a table whose name is not the stream's has the

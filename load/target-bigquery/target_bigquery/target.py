@@ -44,10 +44,7 @@ class TargetBigQuery(Target):
 
     @classmethod
     def append_builtin_config(cls, config_jsonschema: dict[str, Any]) -> None:
-        """Leave out the SDK's own settings: batch sizes.
-
-        Mapping and validation are not its own here.
-        """
+        """Leave out the SDK's settings for batches, mapping and validation."""
 
     @classmethod
     def invoke(cls, **options: Any) -> None:
@@ -57,7 +54,12 @@ class TargetBigQuery(Target):
         except ConfigValidationError as error:
             cls.logger.error("settings: %s", "; ".join(error.errors))  # noqa: TRY400  # one line
             sys.exit(1)
-        except (TargetError, MissingKeyPropertiesError, RecordsWithoutSchemaException) as error:
+        except (
+            TargetError,
+            MissingKeyPropertiesError,
+            RecordsWithoutSchemaException,
+            OSError,  # standard output is closed, no space for temporary files
+        ) as error:
             cls.logger.error("%s", error)  # noqa: TRY400  # one line
             cls.logger.debug("the error's origin", exc_info=True)
             sys.exit(1)

@@ -236,10 +236,7 @@ def _datetime(values: Sequence[str | None]) -> pa.Array:
 
 
 def _moments(values: Sequence[str | None]) -> pa.Array:
-    """Parse one by one what Arrow does not read: no zone (UTC is meant).
-
-    More than 9 fractional digits, ISO weeks.
-    """
+    """Parse one by one what Arrow does not read, such as a moment without zone: it is UTC."""
     return pa.array(
         [None if value is None else _parse_moment(value) for value in values],
         pa.timestamp("us", "UTC"),

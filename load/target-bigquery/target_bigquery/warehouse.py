@@ -9,6 +9,7 @@ import json
 import logging
 import re
 import threading
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from datetime import UTC, datetime, timedelta
@@ -41,6 +42,7 @@ FIRST_PATIENCE = 15.0  # seconds until a warehouse that was never reached counts
 PATIENCE = 120.0  # seconds of trying again once it was reached
 CALL_TIMEOUT = 10.0
 JOB_TIMEOUT = 600.0
+POLL = 0.5
 STAGING_LIFETIME = timedelta(days=1)
 ONCE: Any = None  # turns the client's own tries off: `_call` has them all
 TRANSIENT_REASONS = {
@@ -238,12 +240,15 @@ class Warehouse:
 
         self._run_job(f"load {name!r}", send)
 
-    def query(self, sql: str, done: Callable[[], bool] | None = None) -> Any:
+    def query(
+        self, sql: str, done: Callable[[], bool] | None = None, *, repeatable: bool = True
+    ) -> Any:
         """Run a statement or script and return its rows.
 
         Args:
-            sql: has to be safe to run again, unless `done` is given.
+            sql: what to run.
             done: tells if a script whose answer was lost has done its work.
+            repeatable: whether a script that failed within BigQuery can be run again.
         """
 
         def send(job_id: str) -> Any:
@@ -256,14 +261,17 @@ class Warehouse:
                 job_retry=ONCE,
             )
 
-        return self._run_job("query", send, done)
+        return self._run_job("query", send, done, repeatable=repeatable)
 
-    def merge(self, script: str, staging: str) -> None:
-        """Run a script that ends with dropping its staging table: once that is gone.
+    def merge(self, script: str, staging: str, *, repeatable: bool) -> None:
+        """Run a script that drops its staging table at the end: its work is done when that is gone.
 
-        Its work is done.
+        Args:
+            script: brings the staging table's rows into their table.
+            staging: name of the staging table.
+            repeatable: running the script twice is as good as once.
         """
-        self.query(script, done=lambda: self._get_table(staging) is None)
+        self.query(script, lambda: self._get_table(staging) is None, repeatable=repeatable)
 
     def drop(self, name: str) -> None:
         """Drop a table, if it is there."""
@@ -291,38 +299,48 @@ class Warehouse:
         )
 
     def _run_job(
-        self, what: str, send: Callable[[str], Any], done: Callable[[], bool] | None = None
+        self,
+        what: str,
+        send: Callable[[str], Any],
+        done: Callable[[], bool] | None = None,
+        *,
+        repeatable: bool = True,
     ) -> Any:
-        """Send a job until its result is known, under one id per job that was accepted."""
+        """Send a job once and wait for its result; send another if it fails and may be repeated."""
         job_id = self._job_id()
         sent = False
 
         def attempt() -> Any:
             nonlocal job_id, sent
-            if sent and done is not None and (job := self._find_job(job_id)) is None and done():
+            job = self._find_job(job_id) if sent else None
+            if job is None and sent and done is not None and done():
                 return None
+            sent = True
+            job = job or self._sent(send, job_id)
+            while not self._call("wait for a job", lambda: _is_done(job)):
+                time.sleep(POLL)
             try:
-                job = self._find_job(job_id) if sent else None
-                sent = True
-                job = job or send(job_id)
-            except exceptions.Conflict:
-                job = self._find_job(job_id)
-                if job is None:
-                    raise
-            try:
-                return job.result(retry=ONCE, timeout=JOB_TIMEOUT)
+                return job.result(retry=ONCE, timeout=CALL_TIMEOUT)
             except exceptions.GoogleAPICallError as error:
-                if job.error_result and _transient(error):
-                    job_id, sent = (
-                        self._job_id(),
-                        False,
-                    )  # that one has failed; the next is another job
+                if job.error_result and not (repeatable and _transient(error)):
+                    raise TargetError(f"could not {what}: {_advice(error)}") from error
+                if job.error_result:
+                    job_id, sent = self._job_id(), False
                 raise
 
         try:
             return self._call(what, attempt)
         except TargetError as error:
             raise TargetError(f"{error} (job {job_id})") from error.__cause__
+
+    def _sent(self, send: Callable[[str], Any], job_id: str) -> Any:
+        try:
+            return send(job_id)
+        except exceptions.Conflict:  # an earlier try came through
+            job = self._find_job(job_id)
+            if job is None:
+                raise
+            return job
 
     def _find_job(self, job_id: str) -> Any:
         try:
@@ -371,6 +389,10 @@ def staging_of(table: str, names: Iterable[str]) -> list[str]:
     """Return which of the names are staging tables of a table."""
     pattern = re.compile(rf"{_STAGING}{re.escape(table)}_[0-9a-f]{{12}}_\d+")
     return [name for name in names if pattern.fullmatch(name)]
+
+
+def _is_done(job: Any) -> bool:
+    return bool(job.done(retry=ONCE, timeout=CALL_TIMEOUT))
 
 
 def _field(column: NewColumn) -> bigquery.SchemaField:
