@@ -173,10 +173,8 @@ def load(tool: str, mode: str, records: int, source: Path) -> Result:
     cpu = usage.ru_utime + usage.ru_stime
     result = Result(tool, mode, records, seconds, cpu, usage.ru_maxrss / 1024)
     print(
-        print(
-            f"{tool:8} {mode:7} {records:>9,}: {seconds:.1f} s, {cpu:.2f} s CPU, "
-            f"{result.megabytes:.0f} MB"
-        )
+        f"{tool:8} {mode:7} {records:>9,}: {seconds:.1f} s, {cpu:.2f} s CPU, "
+        f"{result.megabytes:.0f} MB"
     )
     return result
 

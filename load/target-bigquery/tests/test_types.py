@@ -226,7 +226,7 @@ def test_values_of_every_type_arrive_exactly(dataset: Any) -> None:
     )
 
 
-def test_json_keeps_key_order_digits_and_unicode(dataset: Any) -> None:
+def test_json_keeps_key_order_digits_and_unicode(dataset: Any, emulator: Any) -> None:
     documents = {
         1: '{"z":1,"a":{"é":"😀","b":[null,true,"\\u0001"]}}',
         2: "[12345678901234567890,-1,0]",
@@ -241,9 +241,11 @@ def test_json_keeps_key_order_digits_and_unicode(dataset: Any) -> None:
     messages.append(record("s", {"id": 5, "j": None}))
     dataset.load(messages)
     stored = dict(dataset.rows("s", "id, TO_JSON_STRING(j)"))
-    assert {key: json.dumps(json.loads(v)) for key, v in stored.items() if v} == {
-        key: json.dumps(json.loads(document)) for key, document in documents.items()
+    assert {key: json.loads(v) for key, v in stored.items() if v} == {
+        key: json.loads(document) for key, document in documents.items()
     }
+    if emulator is not None:  # the real service does not keep the order of an object's members
+        assert stored[1].index('"z"') < stored[1].index('"a"')
     assert "12345678901234567890" in stored[2]
     assert dataset.rows("s", "id, j IS NULL")[4] == (5, True)
 
