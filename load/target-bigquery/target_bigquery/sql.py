@@ -80,9 +80,10 @@ def merge(load: Load) -> str:
     return f"""MERGE {load.table} T
 USING (
   SELECT {select}
-  FROM {load.staging}
-  WHERE TRUE
-  QUALIFY ROW_NUMBER() OVER (PARTITION BY {keys} ORDER BY {newest}) = 1
+  FROM (
+    SELECT * FROM {load.staging} WHERE TRUE
+    QUALIFY ROW_NUMBER() OVER (PARTITION BY {keys} ORDER BY {newest}) = 1
+  )
 ) S
 ON {_matches(load)}
 {_matched(guard, updates, load)}WHEN NOT MATCHED THEN {_insert(load)};
@@ -102,9 +103,8 @@ def _merge_combined(load: Load) -> str:
     deleted = " OR ".join(f"{quoted(name)} IS NOT NULL" for name in load.deletes) or "FALSE"
     comparable = [_comparable(column) for column in _keys(load)]
     segment = "0"
-    if (
-        load.has_null_order
-    ):  # a record without an order always counts, and what follows is compared anew
+    # A record without an order always counts, and what follows it is compared anew.
+    if load.has_null_order:
         segment = (
             f"SUM(IF({order} IS NULL, 1, 0)) OVER (PARTITION BY {_list(comparable)} {_SO_FAR})"
         )
@@ -117,7 +117,7 @@ def _merge_combined(load: Load) -> str:
     head = [column for column in load.columns if _from_newest(load, column)]
     groups = _groups(load)
     picks = [
-        _pick("__newest", [*head], SEQUENCE),
+        _pick("__newest", head, SEQUENCE),
         _pick("__erased", [], f"IF(__deleted, {SEQUENCE}, NULL)"),
     ]
     picks += [_pick(f"__group{i}", group, _present(load, group)) for i, group in enumerate(groups)]
