@@ -4,14 +4,14 @@ SHELL := bash
 
 UV := .tools/bin/uv
 BIN := .venv/bin
-MEMBERS := sandbox tap-oso-example extract/tap-postgres-cdc
+MEMBERS := sandbox tap-oso-example extract/tap-postgres-cdc load/target-bigquery
 # Packages need not agree on the names of their test modules, so mypy sees one of them at a time.
 TYPED := $(MEMBERS) tests $(wildcard benchmarks)
 
 # The loaded environment would win over .venv in uv.
 unexport VIRTUAL_ENV
 
-.PHONY: help setup demo-http bench-http test lint format clean
+.PHONY: help setup demo-http bench-http test test-bigquery lint format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -24,7 +24,7 @@ $(UV):
 	$(UV) sync --quiet --locked
 	@touch $@
 
-.meltano/.installed: .venv/.synced meltano.yml $(wildcard extract/*.yml load/*.yml plugins/*/*.lock)
+.meltano/.installed: .venv/.synced meltano.yml $(MEMBERS:%=%/pyproject.toml) $(wildcard extract/*.yml load/*.yml plugins/*/*.lock)
 	$(BIN)/meltano --log-level warning install
 	@touch $@
 
@@ -38,6 +38,11 @@ bench-http: .venv/.synced ## measure the example tap beside CloudQuery's SDK (AR
 
 test: setup ## run every test (ARGS="-k name" for some of them)
 	$(BIN)/pytest $(ARGS)
+
+test-bigquery: .venv/.synced ## run the loader's tests against the real service (PROJECT=… DATASET=…)
+	@test -n "$(PROJECT)" -a -n "$(DATASET)" || { echo "usage: make test-bigquery PROJECT=… DATASET=…"; exit 2; }
+	OSO_TEST_BIGQUERY_PROJECT=$(PROJECT) OSO_TEST_BIGQUERY_DATASET=$(DATASET) \
+		$(BIN)/pytest load/target-bigquery/tests --timeout 1800 $(ARGS)
 
 lint: .venv/.synced ## check style, types and the lock file
 	$(UV) lock --check --quiet

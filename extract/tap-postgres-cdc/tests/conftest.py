@@ -23,7 +23,7 @@ from sandbox.postgres import (
     embedded_programs,
     running,
 )
-from sandbox.singer import Warehouse
+from sandbox.warehouse import Warehouse
 from tap_postgres_cdc.tap import TapPostgresCDC
 
 SERVERS = {"18": embedded_programs, "15": debian_programs}

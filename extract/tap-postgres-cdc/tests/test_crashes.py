@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from sandbox.singer import Mode, Warehouse
+from sandbox.warehouse import Mode, Warehouse
 
 if TYPE_CHECKING:
     from conftest import NewSource, Source
