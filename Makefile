@@ -6,12 +6,12 @@ UV := .tools/bin/uv
 BIN := .venv/bin
 MEMBERS := load/target-bigquery sandbox tap-oso-example
 # Packages need not agree on the names of their test modules, so mypy sees one of them at a time.
-TYPED := $(MEMBERS) tests benchmarks
+TYPED := $(MEMBERS) tests $(wildcard benchmarks)
 
 # The loaded environment would win over .venv in uv.
 unexport VIRTUAL_ENV
 
-.PHONY: help setup demo-http test test-bigquery lint format clean
+.PHONY: help setup demo-http bench-http bench-bigquery test test-bigquery lint format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -31,7 +31,13 @@ $(UV):
 setup: .venv/.synced .meltano/.installed ## make the environment and install the plugins
 
 demo-http: setup ## run the example tap against a local server and show what it wrote
-	@$(BIN)/sandbox demo http
+	@$(BIN)/sandbox demo-http
+
+bench-http: .venv/.synced ## measure the example tap beside CloudQuery's SDK (ARGS="--rounds 3")
+	$(UV) run --quiet --locked --group bench python -m benchmarks.http_source $(ARGS)
+
+bench-bigquery: .venv/.synced ## measure the loader beside z3-target-bigquery and dlt
+	$(UV) run --quiet --locked --group bench python -m benchmarks.bigquery_load $(ARGS)
 
 test: setup ## run every test (ARGS="-k name" for some of them)
 	$(BIN)/pytest $(ARGS)

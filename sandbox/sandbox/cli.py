@@ -1,8 +1,75 @@
 """The `sandbox` command."""
 
+from __future__ import annotations
+
+import signal
+import threading
+
 import click
+
+from sandbox.demo import demo_http
+from sandbox.http import HttpSandbox, World
+from sandbox.http.faults import KINDS
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Local services for trying and testing OSO Connect."""
+
+
+@main.command()
+@click.option("--port", default=8480, show_default=True, help="Where to listen; 0 for a free port.")
+@click.option("--comics", default=500, show_default=True, help="Number of comics.")
+@click.option("--organizations", default=2, show_default=True, help="Named org-1, org-2, …")
+@click.option("--repositories", default=5, show_default=True, help="In each organization.")
+@click.option("--releases", default=3, show_default=True, help="In each repository.")
+@click.option("--latency", default=0.0, show_default=True, help="Seconds that each answer takes.")
+@click.option("--token", help="Token that the GitHub part demands.")
+@click.option(
+    "--fault",
+    "faults",
+    type=(str, str, int),
+    multiple=True,
+    metavar="PATH KIND TIMES",
+    help=f"Answer requests for PATH (a shell pattern) with {KINDS}. May be repeated.",
+)
+def http(
+    port: int,
+    comics: int,
+    organizations: int,
+    repositories: int,
+    releases: int,
+    latency: float,
+    token: str | None,
+    faults: tuple[tuple[str, str, int], ...],
+) -> None:
+    """Serve the XKCD and GitHub APIs until Ctrl-C.
+
+    More comics appear with `curl -X POST 'http://127.0.0.1:8480/xkcd/publish?count=5'`.
+    """
+    world = World.generate(
+        comics=comics, organizations=organizations, repositories=repositories, releases=releases
+    )
+    server = HttpSandbox(world, latency=latency, token=token, port=port)
+    try:
+        for path, kind, times in faults:
+            server.inject(path, kind, times)
+        server.start()
+    except (ValueError, RuntimeError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"export TAP_OSO_EXAMPLE_XKCD_URL={server.url}/xkcd")
+    click.echo(f"export TAP_OSO_EXAMPLE_GITHUB_URL={server.url}/github")
+    stop = threading.Event()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, lambda *_: stop.set())
+    stop.wait()
+    server.stop()
+
+
+@main.command("demo-http")
+def run_demo_http() -> None:
+    """Run the example tap against a local server and show what it wrote."""
+    try:
+        demo_http()
+    except (FileNotFoundError, RuntimeError) as error:
+        raise click.ClickException(str(error)) from error

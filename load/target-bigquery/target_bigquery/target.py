@@ -52,7 +52,7 @@ class TargetBigQuery(Target):
         try:
             super().invoke(**options)
         except ConfigValidationError as error:
-            cls.logger.error("settings: %s", "; ".join(error.errors))  # noqa: TRY400  # one line
+            cls.logger.error("settings: %s", "; ".join(error.errors))  # one line
             sys.exit(1)
         except (
             TargetError,
@@ -60,7 +60,7 @@ class TargetBigQuery(Target):
             RecordsWithoutSchemaException,
             OSError,  # standard output is closed, no space for temporary files
         ) as error:
-            cls.logger.error("%s", error)  # noqa: TRY400  # one line
+            cls.logger.error("%s", error)  # one line
             cls.logger.debug("the error's origin", exc_info=True)
             sys.exit(1)
 

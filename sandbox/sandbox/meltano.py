@@ -1,0 +1,118 @@
+"""Running Meltano as a user would, without touching the user's own state."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+EXECUTABLE = str(Path(sys.executable).parent / "meltano")
+
+
+class Meltano:
+    """The `meltano` command in a project, with its own system database and output folder."""
+
+    def __init__(
+        self,
+        root: Path,
+        folder: Path,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        """Prepare to run commands; nothing is started.
+
+        Args:
+            root: The project.
+            folder: Where the system database and the files of `target-jsonl` go.
+            env: Settings of plugins, such as `TAP_OSO_EXAMPLE_XKCD_URL`.
+        """
+        self.root = root
+        self.output = folder
+        self.env = {
+            **os.environ,
+            "MELTANO_DATABASE_URI": f"sqlite:///{folder / 'meltano.db'}",
+            "TARGET_JSONL_DESTINATION_PATH": str(self.output),
+            "NO_COLOR": "1",
+            **(env or {}),
+        }
+
+    @classmethod
+    def in_copy(cls, root: Path, folder: Path, env: Mapping[str, str] | None = None) -> Self:
+        """Prepare to run commands that write to the project, in a copy of its configuration.
+
+        The copy shares the packages and the installed plugins with the original.
+        """
+        copy = folder / "project"
+        for inside in (".", "extract", "load"):
+            (copy / inside).mkdir(parents=True, exist_ok=True)
+            for entry in (root / inside).iterdir():
+                target = copy / inside / entry.name
+                if entry.suffix == ".yml":
+                    shutil.copy(entry, target)
+                elif entry.name not in {"extract", "load"}:
+                    target.symlink_to(entry)
+        return cls(copy, folder, env)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a command in a process group of its own, with its log on the standard error."""
+        return subprocess.Popen(
+            [EXECUTABLE, *arguments],
+            cwd=self.root,
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end.
+
+        Raises:
+            RuntimeError: With `check`, when it failed; the message holds the end of its log.
+        """
+        result = subprocess.run(
+            [EXECUTABLE, *arguments],
+            cwd=self.root,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if check and result.returncode != 0:
+            tail = "\n".join(result.stderr.splitlines()[-15:])
+            raise RuntimeError(f"meltano {' '.join(arguments)} failed:\n{tail}")
+        return result
+
+    def state(self, state_id: str) -> dict[str, Any]:
+        """Return the state that a pipeline has saved; empty before its first run."""
+        result = self.run("--log-level", "error", "state", "get", state_id)
+        saved = json.loads(result.stdout or "{}")
+        state: dict[str, Any] = saved.get("singer_state", saved)
+        return state
+
+    def records(self, stream: str) -> list[dict[str, Any]]:
+        """Return the records that `target-jsonl` has written for a stream."""
+        file = self.output / f"{stream}.jsonl"
+        if not file.exists():
+            return []
+        return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def project_root() -> Path:
+    """Return the Meltano project that the current folder is in.
+
+    Raises:
+        FileNotFoundError: It is in none.
+    """
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "meltano.yml").exists():
+            return folder
+    raise FileNotFoundError("no meltano.yml here or above: run this in the project")

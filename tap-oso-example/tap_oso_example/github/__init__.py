@@ -1,0 +1,1 @@
+"""GitHub's REST API: https://docs.github.com/en/rest."""

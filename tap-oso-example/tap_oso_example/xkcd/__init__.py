@@ -1,0 +1,1 @@
+"""XKCD, the web comic: https://xkcd.com/json.html."""
