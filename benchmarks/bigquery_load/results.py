@@ -72,7 +72,7 @@ def report(loads: list[Load], large: list[Load], modes: list[str]) -> str:
         listed = ", ".join(f"{ratio:.1f} × {c.label}" for c, ratio in times.items())
         says.append(
             f"- {mode}: {ours:.1f} µs of CPU per record (goal: {GOAL_MICROS:.0f}); "
-            f"records per CPU second: {listed}"
+            f"records per CPU second are {listed}"
         )
     for load in large:
         small = by[OURS, load.mode]
@@ -95,9 +95,9 @@ CPU time.
 {chr(10).join(says)}
 
 z3-target-bigquery runs with `method: batch_job` and `denormalized`, with batches of 100,000 and,
-on a tenth of the records, with its default of 500; dlt writes jsonl, its default here. What else
-was changed to run them against the emulator is in `peer_z3.py` and `peer_dlt.py`. Made by
-`make bench-bigquery`.
+on a tenth of the records, with its default of 500 (about 1 s of the CPU time there is its start); dlt
+writes jsonl, its default here. What else was changed to run them against the emulator is in
+`peer_z3.py` and `peer_dlt.py`. Made by `make bench-bigquery`.
 """
 
 
