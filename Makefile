@@ -11,7 +11,7 @@ TYPED := $(MEMBERS) tests $(wildcard benchmarks)
 # The loaded environment would win over .venv in uv.
 unexport VIRTUAL_ENV
 
-.PHONY: help setup demo-http bench-http test test-bigquery lint format clean
+.PHONY: help setup demo-http bench-http test test-bigquery lint format clean bench-bigquery
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -35,6 +35,9 @@ demo-http: setup ## run the example tap against a local server and show what it 
 
 bench-http: .venv/.synced ## measure the example tap beside CloudQuery's SDK (ARGS="--rounds 3")
 	$(UV) run --quiet --locked --group bench python -m benchmarks.http_source $(ARGS)
+
+bench-bigquery: .venv/.synced ## measure the loader beside z3-target-bigquery and dlt
+	$(UV) run --quiet --locked --group bench python -m benchmarks.bigquery_load $(ARGS)
 
 test: setup ## run every test (ARGS="-k name" for some of them)
 	$(BIN)/pytest $(ARGS)

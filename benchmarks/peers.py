@@ -43,7 +43,9 @@ def make_environment(
     print(f"making the environment of {name} …", flush=True)
     subprocess.run([uv, "venv", "--quiet", "--clear", "-p", sys.executable, folder], check=True)
     (folder / "overrides.txt").write_text("\n".join(overrides), encoding="utf-8")
-    install = [uv, "pip", "install", "--quiet", "-p", str(python), *requirements]
+    # A first run would compile, and be measured with it.
+    options = ["--quiet", "--compile-bytecode", "-p", str(python)]
+    install = [uv, "pip", "install", *options, *requirements]
     subprocess.run([*install, "--override", str(folder / "overrides.txt")], check=True)
     ready.touch()
     return python

@@ -227,7 +227,7 @@ def test_killed_runs_end_in_the_models_tables(
     settings |= {"flush_rows": pick.choice([150, 100_000])}
     states, code = run_and_kill(dataset, rest_of(log, at), tmp_path / "in", None, settings)
     assert code == 0, (tmp_path / "in.log").read_text()[-3000:]
-    assert states[-1] == len(log)
+    assert (states or [at])[-1] == len(log)
     print(f"seed {seed}: {kills} kills")
     for source in sources:
         assert stored_rows(dataset, source) == source.expected(), (
