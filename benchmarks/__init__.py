@@ -1,1 +1,1 @@
-"""Measurements beside other projects, with their results."""
+"""Benchmarks of OSO Connect beside its peers; each is a package to run with `python -m`."""

