@@ -35,8 +35,8 @@ def write(count: int, rows: Measured, changes: Measured, memory: dict[str, Measu
         f"""\
 PostgreSQL 18 and its reader on one machine ({machine}), `make bench-postgres`. Time runs from the
 first byte of rows to the last; figures are medians with the range of all rounds. CPU is that of the
-reader and its processes, start-up included. Memory is the peak of their sum, with shared pages counted
-once.""",
+reader and its processes, start-up included. Memory is the peak of their sum, with shared pages
+counted once.""",
         "![Rates](results.svg)",
         f"## First copy of {count:,} rows of ten columns",
         _table(rows, count, COPY),
