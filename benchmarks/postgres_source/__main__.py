@@ -60,7 +60,7 @@ def compare_rows(server: Postgres, folder: Path, rounds: int) -> Measured:
     def copy(workers: int) -> Measurement:
         return contenders.tap(server, "rows", "rows_slot", folder, workers=workers)[0]
 
-    return race(
+    measured = race(
         rounds,
         ("psql COPY", lambda: contenders.copy_table(server, "rows")),
         (
@@ -71,6 +71,19 @@ def compare_rows(server: Postgres, folder: Path, rounds: int) -> Measured:
         ("this tap, 2 workers", lambda: copy(2)),
         ("meltanolabs-tap-postgres", lambda: contenders.meltanolabs(server, meltanolabs, folder)),
     )
+    check_rows(measured, ROWS)
+    return measured
+
+
+def check_rows(measured: Measured, count: int) -> None:
+    """Nobody is fast by leaving rows out.
+
+    Raises:
+        RuntimeError: Somebody put out fewer lines than there are rows.
+    """
+    for name, taken in measured.items():
+        if any(one.lines < count for one in taken):
+            raise RuntimeError(f"{name} put out less than {count:,} rows")
 
 
 def compare_changes(server: Postgres, folder: Path, rounds: int) -> Measured:
