@@ -93,7 +93,7 @@ def compare_changes(server: Postgres, folder: Path, rounds: int) -> Measured:
     for i in range(rounds):
         for reader in ("tap", "receive", "debezium"):
             make_slot(server, f"{reader}_{i}")
-    _, state = contenders.tap(server, "changes", "tap_0", folder)
+    _, state = contenders.tap(server, "changes", "tap_0", folder, since=b"STATE")
     end_lsn = change(server, "changes", ROWS)
     numbers = {reader: iter(range(rounds)) for reader in ("tap", "receive", "debezium")}
 
@@ -131,7 +131,7 @@ def measure_memory(server: Postgres, folder: Path) -> dict[str, Measurement]:
             connection.execute(f"DROP TABLE rows_{count} CASCADE")
     make_table(server, "large", 0)
     make_slot(server, "large_slot")
-    _, state = contenders.tap(server, "large", "large_slot", folder)
+    _, state = contenders.tap(server, "large", "large_slot", folder, since=b"STATE")
     with server.connect() as connection:
         connection.execute("INSERT INTO large" + VALUES.format(1, LARGE_TRANSACTION))
     measured[f"one transaction of {LARGE_TRANSACTION:,} rows"] = contenders.tap(

@@ -36,6 +36,7 @@ def tap(
     *,
     workers: int = 1,
     state: Any = None,
+    since: bytes = b'"RECORD"',
 ) -> tuple[Measurement, Any]:
     """This tap; also gives its last state."""
     config = {
@@ -52,7 +53,7 @@ def tap(
     command: list[str | Path] = [TAP, "--config", _write(folder / "config.json", config)]
     if state:
         command += ["--state", _write(folder / "state.json", state)]
-    measured = measure(command, since=b'"RECORD"')
+    measured = measure(command, since=since)
     return measured, json.loads(measured.output.splitlines()[-1])["value"]
 
 

@@ -201,6 +201,7 @@ def make_source(server: Postgres, test: str, folder: Path) -> Source:
         *(f"DROP PUBLICATION {publication}" for (publication,) in publications),
         *(f"DROP SCHEMA {schema} CASCADE" for (schema,) in found),
         "CREATE SCHEMA public",
+        "GRANT USAGE ON SCHEMA public TO PUBLIC",
     )
     return source
 
