@@ -11,7 +11,7 @@ TYPED := $(MEMBERS) tests $(wildcard benchmarks)
 # The loaded environment would win over .venv in uv.
 unexport VIRTUAL_ENV
 
-.PHONY: help setup demo-http bench-http test test-bigquery lint format clean bench-bigquery
+.PHONY: help setup demo-http test test-bigquery bench-http bench-postgres bench-bigquery lint format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -32,6 +32,9 @@ setup: .venv/.synced .meltano/.installed ## make the environment and install the
 
 demo-http: setup ## run the example tap against a local server and show what it wrote
 	@$(BIN)/sandbox demo-http
+
+bench-postgres: .venv/.synced ## measure reading PostgreSQL beside its peers, needs Java 17 (ARGS="--rounds 3")
+	$(UV) run --quiet --locked --group bench python -m benchmarks.postgres_source $(ARGS)
 
 bench-http: .venv/.synced ## measure the example tap beside CloudQuery's SDK (ARGS="--rounds 3")
 	$(UV) run --quiet --locked --group bench python -m benchmarks.http_source $(ARGS)

@@ -1,24 +1,22 @@
-"""Compares ways of reading a PostgreSQL database, side by side on one machine in one run.
+"""Runs the benchmark; `make bench-postgres` does it.
 
-    .venv/bin/python -m benchmarks.postgres_source
-
-Needs Java 17 for Debezium, and installs the peers from PyPI in environments that it deletes.
-Writes `RESULTS.md` and `chart.svg` beside itself.
+In each round every contender copies the same table, or reads the same changes, one after the other,
+so that whatever else the machine does meets all of them. Debezium needs Java 17.
 """
 
-import sys
+import argparse
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.postgres_source import contenders, report
-from benchmarks.postgres_source.measure import Measurement
+from benchmarks.postgres_source import contenders, results
+from benchmarks.postgres_source.piped import Measurement
+from benchmarks.postgres_source.results import Measured
 from sandbox.postgres import Postgres, embedded_programs, running
 
 ROWS = 500_000
 MANY_ROWS = 5_000_000
 LARGE_TRANSACTION = 1_000_000
-ROUNDS = 3
 
 COLUMNS = """(
   id bigint PRIMARY KEY, name text NOT NULL, email text, amount numeric(12, 2), active boolean,
@@ -39,30 +37,31 @@ Contender = tuple[str, Callable[[], Measurement]]
 
 def main() -> None:
     """Run everything and write the results."""
+    parser = argparse.ArgumentParser(prog="benchmarks.postgres_source", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="how often (%(default)s)")
+    rounds = parser.parse_args().rounds
     with (
         tempfile.TemporaryDirectory() as name,
         running(embedded_programs(), settings=SETTINGS) as server,
     ):
         folder = Path(name)
-        meltanolabs, debezium = (
-            contenders.peer_environment(requirement, folder) for requirement in contenders.PEERS
-        )
-        rows = compare_rows(server, folder, meltanolabs)
-        changes = compare_changes(server, folder, debezium)
+        rows = compare_rows(server, folder, rounds)
+        changes = compare_changes(server, folder, rounds)
         memory = measure_memory(server, folder)
-    report.write(Path(__file__).parent, ROWS, rows, changes, memory)
+    results.write(ROWS, rows, changes, memory)
 
 
-def compare_rows(server: Postgres, folder: Path, meltanolabs: Path) -> dict[str, Measurement]:
+def compare_rows(server: Postgres, folder: Path, rounds: int) -> Measured:
     """The first copy of a table."""
+    meltanolabs = contenders.meltanolabs_programs()
     make_table(server, "rows", ROWS)
     make_slot(server, "rows_slot")
 
     def copy(workers: int) -> Measurement:
         return contenders.tap(server, "rows", "rows_slot", folder, workers=workers)[0]
 
-    return race(
-        ROUNDS,
+    measured = race(
+        rounds,
         ("psql COPY", lambda: contenders.copy_table(server, "rows")),
         (
             "psql COPY to_json",
@@ -72,23 +71,37 @@ def compare_rows(server: Postgres, folder: Path, meltanolabs: Path) -> dict[str,
         ("this tap, 2 workers", lambda: copy(2)),
         ("meltanolabs-tap-postgres", lambda: contenders.meltanolabs(server, meltanolabs, folder)),
     )
+    check_rows(measured, ROWS)
+    return measured
 
 
-def compare_changes(server: Postgres, folder: Path, debezium: Path) -> dict[str, Measurement]:
+def check_rows(measured: Measured, count: int) -> None:
+    """Nobody is fast by leaving rows out.
+
+    Raises:
+        RuntimeError: Somebody put out fewer lines than there are rows.
+    """
+    for name, taken in measured.items():
+        if any(one.lines < count for one in taken):
+            raise RuntimeError(f"{name} put out less than {count:,} rows")
+
+
+def compare_changes(server: Postgres, folder: Path, rounds: int) -> Measured:
     """Changes from the log: three fifths inserts, one fifth updates, one fifth deletes."""
+    debezium = contenders.debezium_programs()
     make_table(server, "changes", 0)
-    for i in range(ROUNDS):
+    for i in range(rounds):
         for reader in ("tap", "receive", "debezium"):
             make_slot(server, f"{reader}_{i}")
-    _, state = contenders.tap(server, "changes", "tap_0", folder)
+    _, state = contenders.tap(server, "changes", "tap_0", folder, since=b"STATE")
     end_lsn = change(server, "changes", ROWS)
-    rounds = {reader: iter(range(ROUNDS)) for reader in ("tap", "receive", "debezium")}
+    numbers = {reader: iter(range(rounds)) for reader in ("tap", "receive", "debezium")}
 
     def slot(reader: str) -> str:
-        return f"{reader}_{next(rounds[reader])}"
+        return f"{reader}_{next(numbers[reader])}"
 
     return race(
-        ROUNDS,
+        rounds,
         (
             "pg_recvlogical",
             lambda: contenders.receive_logical(server, "changes", slot("receive"), end_lsn),
@@ -118,7 +131,7 @@ def measure_memory(server: Postgres, folder: Path) -> dict[str, Measurement]:
             connection.execute(f"DROP TABLE rows_{count} CASCADE")
     make_table(server, "large", 0)
     make_slot(server, "large_slot")
-    _, state = contenders.tap(server, "large", "large_slot", folder)
+    _, state = contenders.tap(server, "large", "large_slot", folder, since=b"STATE")
     with server.connect() as connection:
         connection.execute("INSERT INTO large" + VALUES.format(1, LARGE_TRANSACTION))
     measured[f"one transaction of {LARGE_TRANSACTION:,} rows"] = contenders.tap(
@@ -127,20 +140,20 @@ def measure_memory(server: Postgres, folder: Path) -> dict[str, Measurement]:
     return measured
 
 
-def race(rounds: int, *entrants: Contender) -> dict[str, Measurement]:
-    """Run the entrants in turn, several times; the fastest run of each counts.
-
-    On a shared machine a slower run was disturbed by somebody else.
-    """
-    best: dict[str, Measurement] = {}
-    for _ in range(rounds):
-        for name, run in entrants:
-            measured = run()
-            line = f"{name}: {measured.seconds:.2f} s, {measured.cpu_seconds:.2f} s of CPU"
-            print(line, file=sys.stderr)
-            if name not in best or measured.seconds < best[name].seconds:
-                best[name] = measured
-    return best
+def race(rounds: int, *entrants: Contender) -> Measured:
+    """Run the entrants in turn, several times."""
+    measured: Measured = {name: [] for name, _ in entrants}
+    for number in range(1, rounds + 1):
+        # Nobody is always the first.
+        for name, run in entrants[:: 1 if number % 2 else -1]:
+            taken = run()
+            measured[name].append(taken)
+            print(
+                f"round {number} of {rounds} | {name} | {taken.seconds:.2f} s, "
+                f"cpu {taken.cpu_seconds:.2f} s, {taken.peak_mib:.0f} MiB",
+                flush=True,
+            )
+    return measured
 
 
 def make_table(server: Postgres, name: str, rows: int) -> None:

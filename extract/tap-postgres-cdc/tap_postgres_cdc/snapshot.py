@@ -30,7 +30,7 @@ from tap_postgres_cdc.rows import Column, Losses
 # A range is finished, and can be kept in the state, about this often.
 RANGE_SECONDS: Final = 2.0
 FIRST_RANGE_BLOCKS: Final = 256
-_LEAST_BLOCKS: Final = 16
+_LEAST_BLOCKS: Final = 64
 _MOST_BLOCKS: Final = 1 << 17
 # Below this, starting processes takes longer than copying.
 _FEW_BLOCKS: Final = 2048
@@ -139,6 +139,7 @@ class SnapshotCopy:
         self._failed = threading.Event()
         self._lock = threading.Lock()
         self._range_blocks = FIRST_RANGE_BLOCKS
+        self._workers = 1
         self._progress = CopyProgress()
         self._ranges = self._plan()
 
@@ -154,6 +155,7 @@ class SnapshotCopy:
             Interrupted: `stop` was set.
             psycopg.Error: The server could not.
         """
+        self._workers = workers
         blocks = sum(part.blocks for captured in self._tables for part in captured.table.parts)
         if workers == 1 or blocks < _FEW_BLOCKS:
             self._work(Copier(connection))
@@ -214,7 +216,9 @@ class SnapshotCopy:
                 self._finish_table(captured)
             for part in parts:
                 while (start := part.next_block) is not None:
-                    end = start + self._range_blocks
+                    # Towards the end of a part ranges get smaller, so that all end together.
+                    share = (part.part.blocks - start) // (2 * self._workers)
+                    end = start + min(self._range_blocks, max(share, _LEAST_BLOCKS))
                     part.next_block = end if end < part.part.blocks else None
                     yield _Range(captured, parts, part, start, part.next_block)
 

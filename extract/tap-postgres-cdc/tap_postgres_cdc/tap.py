@@ -80,7 +80,9 @@ class TapPostgresCDC(Tap):
         """
         settings = self.settings
         for notice in settings.notices:
-            self.logger.warning("%s", notice)
+            self.logger.info("%s", notice)
+        for warning in settings.warnings:
+            self.logger.warning("%s", warning)
         with self.connection() as connection:
             publication = discover(
                 connection,

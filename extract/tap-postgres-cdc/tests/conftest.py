@@ -28,6 +28,7 @@ from tap_postgres_cdc.tap import TapPostgresCDC
 
 SERVERS = {"18": embedded_programs, "15": debian_programs}
 NewSource = Callable[..., "Source"]
+DATABASE = "tests"
 COMMAND = Path(sys.executable).with_name("tap-postgres-cdc")
 
 
@@ -69,6 +70,7 @@ class Source:
     slot: str
     folder: Path
     publication: str = "oso_publication"
+    name: str = ""
     state: dict[str, Any] | None = None
     warehouse: Warehouse = field(default_factory=Warehouse)
     block: dict[str, Any] = field(default_factory=dict)
@@ -181,22 +183,36 @@ def keep_signal_handlers() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def make_source(server: Postgres, name: str, folder: Path) -> Source:
-    database = re.sub(r"\W+", "_", name.lower())[-50:].strip("_")
+def make_source(server: Postgres, test: str, folder: Path) -> Source:
+    """Empty the database of all tests: making one for each would take longer than the test."""
+    name = re.sub(r"\W+", "_", test.lower())[-50:].strip("_")
     with server.connect() as connection:
-        connection.execute(f"CREATE DATABASE {database}")
-    return Source(server, database, f"{database}_slot", folder)
+        if not connection.execute(
+            "SELECT FROM pg_database WHERE datname = %s", [DATABASE]
+        ).rowcount:
+            connection.execute(f"CREATE DATABASE {DATABASE}")
+    source = Source(server, DATABASE, f"{name}_slot", folder, name=name)
+    found = source.sql(
+        "SELECT quote_ident(nspname) FROM pg_namespace"
+        " WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'"
+    )
+    publications = source.sql("SELECT quote_ident(pubname) FROM pg_publication")
+    source.sql(
+        *(f"DROP PUBLICATION {publication}" for (publication,) in publications),
+        *(f"DROP SCHEMA {schema} CASCADE" for (schema,) in found),
+        "CREATE SCHEMA public",
+        "GRANT USAGE ON SCHEMA public TO PUBLIC",
+    )
+    return source
 
 
-def drop_source(source: Source) -> None:
-    """Slots are few; the database goes with the server."""
+def drop_slots(source: Source) -> None:
+    """Slots are few, and hold the log of all databases."""
     with source.server.connect() as connection:
-        slots = connection.execute(
-            "SELECT slot_name FROM pg_replication_slots WHERE database = %s AND active_pid IS NULL",
-            [source.database],
-        ).fetchall()
-        for (slot,) in slots:
-            connection.execute("SELECT pg_drop_replication_slot(%s)", [slot])
+        connection.execute(
+            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
+            " WHERE active_pid IS NULL"
+        )
 
 
 @pytest.fixture
@@ -210,7 +226,7 @@ def source_on(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NewSou
 
     yield new_source
     for source in made:
-        drop_source(source)
+        drop_slots(source)
 
 
 @pytest.fixture

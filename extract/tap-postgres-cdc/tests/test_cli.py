@@ -195,7 +195,7 @@ def test_state_comes_often(table: Source, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_secrets_are_in_no_argument_or_line(table: Source) -> None:
     """Also not in those of the processes that copy."""
-    role = f"{table.database}_reader"
+    role = f"{table.name}_reader"
     table.sql(
         "INSERT INTO t SELECT i, repeat('x', 500) FROM generate_series(101, 100000) i",
         f"CREATE ROLE {role} LOGIN REPLICATION PASSWORD 's3cret-w0rd'",

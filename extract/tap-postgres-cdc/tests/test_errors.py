@@ -43,7 +43,7 @@ def refuse(source: Source, pattern: str, state: Any = ...) -> str:
 
 def role(source: Source, *statements: str, attributes: str = "REPLICATION") -> str:
     """Make a role of the least rights and let the tap use it."""
-    name = source.database
+    name = source.name
     source.sql(f"CREATE ROLE {name} LOGIN {attributes} PASSWORD 'secret word'", *statements)
     source.block |= {"username": name, "password": "secret word"}
     return name

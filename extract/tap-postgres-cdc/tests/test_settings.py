@@ -81,12 +81,12 @@ def test_jdbc_parameters_become_those_of_libpq() -> None:
     assert parameters["keepalives"] == "1"
     assert parameters["sslmode"] == "disable"
     assert parameters["options"].startswith("-c work_mem=8MB -c ")
-    assert not any("jdbc_url_params" in notice for notice in settings.notices)
+    assert settings.warnings == ()
 
 
 def test_unknown_jdbc_parameter_is_named() -> None:
     settings = read(jdbc_url_params="prepareThreshold=0")
-    assert any("jdbc_url_params: prepareThreshold" in notice for notice in settings.notices)
+    assert any("jdbc_url_params: prepareThreshold" in warning for warning in settings.warnings)
 
 
 @pytest.mark.parametrize(

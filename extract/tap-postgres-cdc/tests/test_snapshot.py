@@ -324,17 +324,17 @@ def test_deselected_columns_never_leave_the_database(source: Source) -> None:
     source.sql(
         "CREATE TABLE t (id int PRIMARY KEY, secret text)",
         "INSERT INTO t VALUES (1, 'x')",
-        f"CREATE ROLE {source.database} LOGIN REPLICATION PASSWORD 'p'",
-        f"GRANT SELECT (id) ON t TO {source.database}",
+        f"CREATE ROLE {source.name} LOGIN REPLICATION PASSWORD 'p'",
+        f"GRANT SELECT (id) ON t TO {source.name}",
     )
     source.publish()
-    source.block |= {"username": source.database, "password": "p"}
+    source.block |= {"username": source.name, "password": "p"}
     catalog = source.catalog()
     for metadata in catalog["streams"][0]["metadata"]:
         if metadata["breadcrumb"] == ["properties", "secret"]:
             metadata["metadata"]["selected"] = False
     assert [record["id"] for record in source.run(catalog=catalog).records("t")] == [1]
-    source.sql(f"DROP OWNED BY {source.database}", f"DROP ROLE {source.database}")
+    source.sql(f"DROP OWNED BY {source.name}", f"DROP ROLE {source.name}")
 
 
 def test_new_partition_with_rows_is_copied(source: Source) -> None:

@@ -435,6 +435,23 @@ def test_run_ends_where_the_log_ended_when_it_began(votes: Source) -> None:
     assert len(votes.warehouse.rows("votes")) == votes.sql("SELECT count(*) FROM votes")[0][0]
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT pg_switch_wal()",
+        "CHECKPOINT",
+        "SELECT pg_create_restore_point('a')",
+        "SELECT pg_logical_emit_message(false, 'x', repeat('y', 9000))",
+        "SELECT pg_logical_emit_message(true, 'x', '')",
+    ],
+)
+def test_run_ends_whatever_is_last_in_the_log(votes: Source, statement: str) -> None:
+    votes.sql(statement)
+    started = time.monotonic()
+    votes.run()
+    assert time.monotonic() - started < 5
+
+
 def test_transaction_open_while_the_run_ends_comes_with_the_next(votes: Source) -> None:
     with votes.connect(autocommit=False) as connection:
         connection.execute("INSERT INTO votes VALUES (7, 'open')")

@@ -127,7 +127,7 @@ def test_disable_is_refused_by_a_server_that_wants_tls(tls: Source) -> None:
 @pytest.fixture
 def client_source(tls: Source) -> Iterator[Source]:
     """A source of whose user the server wants a certificate."""
-    role = f"{tls.database}_reader"
+    role = f"{tls.name}_reader"
     tls.sql(f"CREATE ROLE {role} LOGIN REPLICATION PASSWORD 'p'", f"GRANT SELECT ON t TO {role}")
     tls.block |= {"username": role, "password": "p"}
     yield tls

@@ -22,7 +22,11 @@ class _BufferedWriter(MsgSpecWriter):
     """Flushes for a state, not for each record: each flush lets all other threads go first."""
 
     def write_message(self, message: Message) -> None:
-        sys.stdout.buffer.write(self.format_message(message))
+        line = bytes(self.format_message(message))
+        written = 0
+        while written < len(line):
+            # A signal can cut a write short.
+            written += sys.stdout.buffer.write(line[written:])
         if not isinstance(message, RecordMessage):
             sys.stdout.flush()
 
