@@ -61,5 +61,5 @@ format: .venv/.synced ## rewrite the code in the project's style
 	$(BIN)/ruff format
 
 clean: ## remove the environments, caches, state and output
-	rm -rf .tools .venv .meltano .mypy_cache .pytest_cache .ruff_cache .hypothesis output
+	rm -rf .tools .venv .meltano .mypy_cache .pytest_cache .ruff_cache .hypothesis logs output
 	find . -name __pycache__ -prune -exec rm -rf {} +
