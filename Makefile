@@ -14,7 +14,7 @@ unexport VIRTUAL_ENV
 .PHONY: help setup demo-http test test-bigquery bench-http bench-postgres bench-bigquery lint format clean
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
 
 $(UV):
 	python3 -m venv .tools

@@ -52,15 +52,8 @@ def embedded_programs() -> Path:
 
 
 def debian_programs() -> Path:
-    """Folder of the programs of Debian's `postgresql-15`.
-
-    Raises:
-        PostgresError: The package is not installed.
-    """
-    folder = Path("/usr/lib/postgresql/15/bin")
-    if not (folder / "postgres").exists():
-        raise PostgresError(f"{folder} has no server: apt-get install postgresql-15")
-    return folder
+    """Folder of the programs of Debian's `postgresql-15`, whether it is installed or not."""
+    return Path("/usr/lib/postgresql/15/bin")
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
 
-from sandbox.postgres import Postgres, TlsFiles, debian_programs, running
+from sandbox.postgres import Postgres, TlsFiles, running
 from tap_postgres_cdc.errors import CaptureError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from conftest import NewSource, Source
 
@@ -31,7 +32,7 @@ def authority() -> trustme.CA:
 
 @pytest.fixture(scope="module")
 def tls_server(
-    authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory
+    authority: trustme.CA, debian: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Postgres]:
     """A server that only TLS reaches, with a certificate for localhost."""
     folder = tmp_path_factory.mktemp("tls")
@@ -40,7 +41,7 @@ def tls_server(
     certificate.cert_chain_pems[0].write_to_path(files.certificate)
     certificate.private_key_pem.write_to_path(files.key)
     authority.cert_pem.write_to_path(folder / "ca.crt")
-    with running(debian_programs(), tls=files, authentication=AUTHENTICATION) as server:
+    with running(debian, tls=files, authentication=AUTHENTICATION) as server:
         yield server
 
 
