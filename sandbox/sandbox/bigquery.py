@@ -7,7 +7,6 @@ listed in the README of `load/target-bigquery`.
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Self
+
+from sandbox.ports import free_port
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -174,14 +175,6 @@ class BigQueryEmulator:
         if self._process is None:
             raise BigQueryEmulatorError("the BigQuery emulator is not running")
         self._process.send_signal(number)
-
-
-def free_port() -> int:
-    """Return a loopback TCP port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def install_spatial_extension() -> None:

@@ -6,7 +6,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import psycopg
+
+from sandbox.ports import free_port
 
 HOST: Final = "127.0.0.1"
 PASSWORD: Final = "sandbox"  # noqa: S105 - of a server that listens on loopback only
@@ -239,14 +240,6 @@ def running(programs: Path, **options: Any) -> Iterator[Postgres]:
         yield server
     finally:
         server.remove()
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _server_user() -> str | None:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from sandbox.bigquery import BigQueryEmulator, free_port
+from sandbox.bigquery import BigQueryEmulator
 from sandbox.faults import CUT_AFTER, CUT_BEFORE, FaultyServer
+from sandbox.ports import free_port
 from sandbox.singer import INTEGER, TEXT, record, schema, state
 from target_bigquery import warehouse
 from target_bigquery.errors import TargetError
