@@ -119,9 +119,9 @@ class Writer(threading.Thread):
 
     def change(self, connection: psycopg.Connection) -> None:
         table = self.random.choice(NAMES)
-        if self.ddl and self.random.random() < 0.004:
+        if self.ddl and self.random.random() < 0.01:
             self.define(connection, table)
-        elif self.ddl and self.random.random() < 0.004:
+        elif self.ddl and self.random.random() < 0.01:
             connection.execute(f"TRUNCATE {table}")  # type: ignore[call-overload,unused-ignore]
         else:
             connection.execute(self.statement(table))  # type: ignore[call-overload,unused-ignore]
