@@ -6,7 +6,6 @@ from typing import Final, NamedTuple
 import psycopg
 
 from tap_postgres_cdc import copystream
-from tap_postgres_cdc.discovery import Part
 from tap_postgres_cdc.rows import Column, Losses, copy_function
 
 # How many rows are turned into lines at once; large rows end a batch early.
@@ -21,14 +20,16 @@ class CopyJob(NamedTuple):
         query: SQL of the COPY.
         columns: What the query selects, in order.
         suffix: The end of every record, after the last column's value.
-        part: What the query reads, as the snapshot sees it; None for some rows of no matter when.
+        part: oid of what the query reads.
+        relfilenode: Of the part, as the snapshot sees it.
     """
 
     stream: str
     query: str
     columns: tuple[Column, ...]
     suffix: bytes
-    part: Part | None = None
+    part: int
+    relfilenode: int
 
 
 class Batch(NamedTuple):
@@ -75,16 +76,14 @@ class Copier:
                 rows.clear()
                 size = 0
         copystream.finish(self._connection)
-        yield Batch(b"".join(convert(rows)), len(rows), self._is_rewritten(job.part))
+        yield Batch(b"".join(convert(rows)), len(rows), self._is_rewritten(job))
 
-    def _is_rewritten(self, part: Part | None) -> bool:
+    def _is_rewritten(self, job: CopyJob) -> bool:
         """Whether a TRUNCATE or ALTER TABLE came before the COPY, whose lock keeps others out.
 
         Both put new files in place that hold no row older than they are, see
         https://www.postgresql.org/docs/current/mvcc-caveats.html. The function, unlike the
         catalog's table, does not look through the snapshot.
         """
-        if part is None:
-            return False
-        found = self._connection.execute("SELECT pg_relation_filenode(%s)", [part.oid]).fetchone()
-        return found != (part.relfilenode,)
+        found = self._connection.execute("SELECT pg_relation_filenode(%s)", [job.part]).fetchone()
+        return found != (job.relfilenode,)

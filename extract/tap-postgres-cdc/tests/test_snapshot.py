@@ -541,6 +541,19 @@ def test_text_that_is_not_utf8_ends_the_run_in_one_line(embedded: Source) -> Non
         embedded.run()
 
 
+@pytest.mark.usefixtures("small_ranges")
+@pytest.mark.parametrize("workers", [1, 3])
+def test_key_that_json_can_not_hold_ends_the_run_in_one_line(source: Source, workers: int) -> None:
+    source.sql(
+        "CREATE TABLE t (day date, id int, filler text, PRIMARY KEY (day, id))",
+        "INSERT INTO t SELECT 'infinity', i, repeat('x', 200) FROM generate_series(1, 20000) i",
+    )
+    source.publish()
+    source.options["snapshot_workers"] = workers
+    with pytest.raises(CaptureError, match="column day holds a value that JSON can't"):
+        source.run()
+
+
 def test_odd_names_are_quoted(source: Source) -> None:
     table = '"Odd % ""name"""'
     source.sql(
