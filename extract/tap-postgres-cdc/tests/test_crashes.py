@@ -127,6 +127,12 @@ class Writer(threading.Thread):
             connection.execute(self.statement(table))  # type: ignore[call-overload,unused-ignore]
 
     def define(self, connection: psycopg.Connection, table: str) -> None:
+        if self.random.random() < 0.3:
+            # The same values in new files, which older snapshots find empty.
+            same = "doc TYPE jsonb USING doc::text::jsonb"
+            same = same if table == "pairs" else "name TYPE text USING name || ''"
+            connection.execute(f"ALTER TABLE {table} ALTER {same}")  # type: ignore[call-overload,unused-ignore]
+            return
         column = f"c{self.random.randrange(10**9)}"
         definition = self.random.choice(
             ("int", "text", "int DEFAULT 5", "text DEFAULT md5(random()::text)")
