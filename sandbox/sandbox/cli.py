@@ -160,3 +160,26 @@ def down() -> None:
 
 def _folder() -> Path:
     return project_root() / services.FOLDER
+
+
+@main.command()
+@click.argument("tables", nargs=-1)
+@click.option(
+    "--source",
+    help="Connection string of the source, its password in PGPASSWORD. "
+    "[default: from TAP_MY_POSTGRES_DATASOURCE_AIRBYTE_CONFIG_HOST and so on]",
+)
+@click.option("--publication", default="oso_publication", show_default=True)
+@click.option("--project", envvar="TARGET_BIGQUERY_PROJECT", required=True, show_envvar=True)
+@click.option("--dataset", envvar="TARGET_BIGQUERY_DATASET", required=True, show_envvar=True)
+def diff(
+    tables: tuple[str, ...], source: str | None, publication: str, project: str, dataset: str
+) -> None:
+    """Compare a PostgreSQL database with the dataset it was loaded into.
+
+    Names the rows that differ, in the TABLES or in all of the publication. The exit code is 0 if
+    everything is equal and 1 if not. See docs/verifying.md.
+    """
+    from sandbox.diff.command import show_differences  # noqa: PLC0415  # Google's library is slow
+
+    sys.exit(0 if show_differences(tables, source, publication, project, dataset) else 1)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sandbox import oso
+from sandbox.diff import TableReport, differences
 from sandbox.meltano import Meltano, project_root
 from sandbox.postgres import HOST
 from sandbox.services import DATASET, Services, ask
@@ -92,4 +93,29 @@ def _show_tables(console: Console, services: Services) -> None:
 
 
 def _compare(console: Console, services: Services) -> None:
-    pass
+    with (
+        step(console, "6  Every row and value of both, side by side") as status,
+        services.postgres.connect() as source,
+        contextlib.closing(services.warehouse.client()) as client,
+    ):
+
+        def on_progress(table: str, done: int, total: float) -> None:
+            status.update(f"comparing {table}: {done:,} of {total:,.0f} rows")
+
+        reports = list(differences(source, client, DATASET, on_progress=on_progress))
+    show_rows(
+        console,
+        ("table", "PostgreSQL", "BigQuery", ""),
+        [
+            (report.table, report.source_rows, report.warehouse_rows, _verdict(report))
+            for report in reports
+        ],
+        indent=3,
+        grouped=True,
+    )
+    if not all(report.is_equal for report in reports):
+        raise RuntimeError("source and warehouse differ, which they never should")
+
+
+def _verdict(report: TableReport) -> str:
+    return "[green]equal[/]" if report.is_equal else f"[red]{report.different} rows differ[/]"

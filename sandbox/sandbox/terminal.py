@@ -16,6 +16,8 @@ from rich.table import Table
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from rich.status import Status
+
 # Into a file or a pipe, nothing is folded or cut.
 _WIDE = 10_000
 
@@ -27,11 +29,11 @@ def open_console() -> Console:
 
 
 @contextlib.contextmanager
-def step(console: Console, title: str) -> Iterator[None]:
+def step(console: Console, title: str) -> Iterator[Status]:
     """Show on a terminal what is being done, and print it with its time when it is done."""
     started = time.monotonic()
-    with console.status(title):
-        yield
+    with console.status(title) as status:
+        yield status
     console.print(f"\n{title} [dim]({time.monotonic() - started:.1f} s)[/]")
 
 

@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 import psycopg
 
 from tap_postgres_cdc import copystream
+from tap_postgres_cdc.discovery import Part
 from tap_postgres_cdc.rows import Column, Losses, copy_function
 
 # How many rows are turned into lines at once; large rows end a batch early.
@@ -20,19 +21,28 @@ class CopyJob(NamedTuple):
         query: SQL of the COPY.
         columns: What the query selects, in order.
         suffix: The end of every record, after the last column's value.
+        part: What the query reads, as the snapshot sees it; None for some rows of no matter when.
     """
 
     stream: str
     query: str
     columns: tuple[Column, ...]
     suffix: bytes
+    part: Part | None = None
 
 
 class Batch(NamedTuple):
-    """Some RECORD lines."""
+    """Some RECORD lines.
+
+    Attributes:
+        rows: How many.
+        is_rewritten: Whether the table was rewritten since the snapshot was taken: rows that the
+            snapshot should see are then invisible to it. Known with the last batch of a range.
+    """
 
     lines: bytes
     rows: int
+    is_rewritten: bool = False
 
 
 class Copier:
@@ -65,5 +75,16 @@ class Copier:
                 rows.clear()
                 size = 0
         copystream.finish(self._connection)
-        if rows:
-            yield Batch(b"".join(convert(rows)), len(rows))
+        yield Batch(b"".join(convert(rows)), len(rows), self._is_rewritten(job.part))
+
+    def _is_rewritten(self, part: Part | None) -> bool:
+        """Whether a TRUNCATE or ALTER TABLE came before the COPY, whose lock keeps others out.
+
+        Both put new files in place that hold no row older than they are, see
+        https://www.postgresql.org/docs/current/mvcc-caveats.html. The function, unlike the
+        catalog's table, does not look through the snapshot.
+        """
+        if part is None:
+            return False
+        found = self._connection.execute("SELECT pg_relation_filenode(%s)", [part.oid]).fetchone()
+        return found != (part.relfilenode,)

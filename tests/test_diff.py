@@ -1,0 +1,328 @@
+"""`sandbox diff` finds every kind of difference, and none where there is none."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+from click.testing import CliRunner
+
+from sandbox import cli
+from sandbox.bigquery import PROJECT, BigQueryEmulator
+from sandbox.diff import Difference, TableReport, compare, differences
+from sandbox.meltano import Meltano
+from sandbox.postgres import HOST, PASSWORD, Postgres, embedded_programs, running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import psycopg
+    from google.cloud import bigquery
+
+ROOT = Path(__file__).parents[1]
+SANDBOX = str(Path(sys.executable).with_name("sandbox"))
+DATASET = "compared"
+SETTINGS = "TAP_MY_POSTGRES_DATASOURCE_AIRBYTE_CONFIG_"
+
+TYPES = """
+CREATE TYPE mood AS ENUM ('sad', 'very "happy"');
+CREATE TYPE pair AS (a int, b text);
+CREATE DOMAIN price AS numeric(8, 3);
+CREATE DOMAIN prices AS price[];
+"""
+# A column of each type with values, among them those that the pipeline can't carry.
+VALUES: dict[str, tuple[str, ...]] = {
+    "smallint": ("-32768",),
+    "bigint": ("-9223372036854775808", "9223372036854775807"),
+    "oid": ("4294967295",),
+    "numeric(12, 4)": ("1.5", "-0", "0.0001", "'NaN'"),
+    "numeric(38, 12)": ("12345678901234567890123456.123456789012",),
+    "numeric(80, 2)": ("1.50", "'NaN'"),
+    "real": ("1.1", "'-Infinity'", "'NaN'"),
+    "double precision": ("1e300", "0.1::float8 + 0.2", "'-0'", "'Infinity'", "5e-324"),
+    "boolean": ("true", "false"),
+    "char(5)": ("'ab'",),
+    "text": ("''", r"E'tab\tline\nquote\"back\\é\U0001f600\x01'", "repeat('x', 20000)", "'NaN'"),
+    "uuid": ("'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11'",),
+    "mood": ("'very \"happy\"'",),
+    "pair": ("ROW(1, 'a \"b\"')",),
+    "inet": ("'192.168.0.1/24'",),
+    "varbit": ("B'101'",),
+    "int4range": ("'[1,5)'",),
+    "point": ("'(1.5,2)'",),
+    "interval": ("'1 year 2 days 03:04:05.6'", "'-1 month'"),
+    "bytea": (r"'\x00ff5c6e'", "''"),
+    "date": ("'2024-02-29'", "'0001-01-01'", "'0044-03-15 BC'", "'infinity'", "'10000-01-01'"),
+    "time": ("'12:34:56.123456'", "'24:00'"),
+    "timetz": ("'12:34:56.5+02'", "'12:34:56-05:30'", "'12:00:00+00:00:30'", "'24:00:00+00'"),
+    "timestamp": ("'2024-02-29 12:34:56.5'", "'infinity'", "'0044-03-15 10:00 BC'"),
+    "timestamptz": ("'2024-02-29 12:34:56.123456+02'", "'-infinity'", "'9999-12-31 23:59:59-12'"),
+    "json": ('\'{"b": 1.50, "a": [true, null]}\'', "'null'", "E'[1,\\n 2]'"),
+    "jsonb": ('\'{"b": {"c": "ü"}, "a": 1e2}\'', "'\"text\"'", "'0.1'", "'null'"),
+    "price": ("1.5",),
+    "int[]": ("'{1,NULL,-3}'", "'{}'", "'[0:1]={7,8}'"),
+    "int[][]": ("'{{1,2},{3,NULL}}'",),
+    "text[]": (r"""ARRAY['a b', 'NULL', NULL, '', 'x"y\z', E'l\n']""",),
+    "numeric(5, 1)[]": ("'{1.25,NaN,0,100}'",),
+    "double precision[]": ("'{1.5,Infinity,1e300}'",),
+    "boolean[]": ("'{t,f}'",),
+    "bytea[]": (r"ARRAY['\x00'::bytea]",),
+    "date[]": ("'{2024-01-01,infinity}'",),
+    "time[]": ("'{12:00,24:00}'",),
+    "timetz[]": ("'{12:00+02}'",),
+    "timestamptz[]": ("'{2024-01-01 00:00:00.5+01,infinity}'",),
+    "timestamp[]": ("'{2024-01-01}'",),
+    "jsonb[]": ("ARRAY['{\"a\": \"b c\"}'::jsonb, 'null']",),
+    "box[]": ("'{(1,1),(0,0);(2,2),(1,1)}'",),
+    "mood[]": ("ARRAY['sad', 'very \"happy\"']::mood[]",),
+    "prices": ("ARRAY[1, 2.5]::price[]",),
+}
+# By the type of the column in the warehouse, what none of the rows has.
+OTHER = {
+    "INT64": "7",
+    "FLOAT64": "0.30000000000000005",
+    "NUMERIC": "NUMERIC '1.5001'",
+    "BIGNUMERIC": "CAST('12345678901234567890123456.123456789013' AS BIGNUMERIC)",
+    "BOOL": "NULL",
+    "STRING": "'other'",
+    "BYTES": r"b'\x01'",
+    "DATE": "DATE '2024-03-01'",
+    "TIME": "TIME '12:34:56.123457'",
+    "DATETIME": "DATETIME '2024-02-29 12:34:56.500001'",
+    "TIMESTAMP": "TIMESTAMP '2024-02-29 10:34:56.123457+00'",
+    "JSON": "JSON '[1, false]'",
+}
+TABLES = """
+CREATE TABLE votes (id int PRIMARY KEY, name text, share numeric(10, 2), doc jsonb);
+INSERT INTO votes SELECT i, 'n' || i, i / 4.0, jsonb_build_object('i', i)
+  FROM generate_series(1, 300) i;
+CREATE TABLE pairs (a text, b int, name text, PRIMARY KEY (a, b));
+INSERT INTO pairs SELECT (ARRAY['a', 'B', 'é', 'a b', '_', ''])[i % 6 + 1], i, 'p' || i
+  FROM generate_series(1, 200) i;
+CREATE TABLE hashes (hash bytea PRIMARY KEY, name text);
+INSERT INTO hashes SELECT decode(md5(i::text), 'hex'), 'h' || i FROM generate_series(1, 100) i;
+CREATE TABLE moments (moment timestamptz, id uuid, PRIMARY KEY (moment, id));
+INSERT INTO moments SELECT '2024-01-01Z'::timestamptz + i * interval '1.000001 second',
+  md5(i::text)::uuid FROM generate_series(1, 50) i;
+CREATE TABLE "Odd-Name" ("an id" int PRIMARY KEY, "1st" text);
+INSERT INTO "Odd-Name" VALUES (1, 'x'), (2, 'y');
+CREATE TABLE keyless (name text);
+INSERT INTO keyless VALUES ('x'), ('x');
+CREATE TABLE empty (id int PRIMARY KEY);
+"""
+PUBLISHED = ("types", "votes", "pairs", "hashes", "moments", '"Odd-Name"', "keyless", "empty")
+
+
+class Sides(NamedTuple):
+    server: Postgres
+    source: psycopg.Connection
+    client: bigquery.Client
+    environment: dict[str, str]
+
+    def compare(self, *tables: str) -> list[TableReport]:
+        return list(differences(self.source, self.client, DATASET, tables))
+
+    def change(self, statement: str) -> None:
+        self.client.query(statement.replace("{d}", DATASET)).result()
+
+
+def types_table() -> str:
+    columns = ", ".join(f"c{i} {kind}" for i, kind in enumerate(VALUES))
+    rows = [
+        f"INSERT INTO types (id, c{i}) VALUES ({i * 10 + j}, {value})"
+        for i, values in enumerate(VALUES.values())
+        for j, value in enumerate(values)
+    ]
+    return f"CREATE TABLE types (id int PRIMARY KEY, {columns});" + ";".join(rows)
+
+
+@pytest.fixture(scope="module")
+def sides(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sides]:
+    """A database that was loaded into a warehouse by the pipeline itself."""
+    with (
+        BigQueryEmulator() as emulator,
+        running(embedded_programs()) as server,
+        server.connect() as source,
+    ):
+        source.execute(TYPES + TABLES)
+        source.execute(types_table())
+        source.execute(f"CREATE PUBLICATION oso_publication FOR TABLE {', '.join(PUBLISHED)}")
+        source.execute("SELECT pg_create_logical_replication_slot('oso_slot', 'pgoutput')")
+        environment = {
+            **emulator.environ,
+            "TARGET_BIGQUERY_PROJECT": PROJECT,
+            "TARGET_BIGQUERY_DATASET": DATASET,
+            f"{SETTINGS}HOST": HOST,
+            f"{SETTINGS}PORT": str(server.port),
+            f"{SETTINGS}DATABASE": "postgres",
+            f"{SETTINGS}USERNAME": "postgres",
+            f"{SETTINGS}PASSWORD": PASSWORD,
+            f"{SETTINGS}SSL_MODE_MODE": "disable",
+        }
+        meltano = Meltano(ROOT, tmp_path_factory.mktemp("meltano"), environment)
+        meltano.run("run", "tap-my-postgres-datasource", "target-bigquery")
+        yield Sides(server, source, emulator.client(), environment)
+
+
+@pytest.fixture(autouse=True)
+def small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compare, "RANGE_ROWS", 30)
+    monkeypatch.setattr(compare, "_FETCH_ROWS", 10)
+
+
+def only(reports: list[TableReport]) -> list[Difference]:
+    [report] = reports
+    assert not report.is_equal
+    assert report.different == len(report.rows)
+    return report.rows
+
+
+def test_loaded_tables_are_equal_for_every_type(sides: Sides) -> None:
+    reports = {report.table: report for report in sides.compare()}
+    assert [report for report in reports.values() if not report.is_equal] == []
+    assert {*reports} == {"public." + name.strip('"') for name in PUBLISHED}
+    votes, keyless = reports["public.votes"], reports["public.keyless"]
+    assert (votes.source_rows, votes.warehouse_rows, votes.note) == (300, 300, "")
+    assert (keyless.source_rows, keyless.warehouse_rows) == (2, 2)
+    assert keyless.note.startswith("only counted")
+
+
+def test_a_changed_value_of_each_type_is_seen(sides: Sides) -> None:
+    schema = sides.client.get_table(f"{sides.client.project}.{DATASET}.types").schema
+    kinds = {field.name: field.field_type for field in schema}
+    assert {*kinds.values()} == {*OTHER}
+    for i in range(len(VALUES)):
+        value = OTHER[kinds[f"c{i}"]]
+        sides.change(f"UPDATE {{d}}.types SET c{i} = {value} WHERE id = {i * 10}")
+    changed = {row.key["id"]: row for row in only(sides.compare("types"))}
+    assert {key: {*row.columns} for key, row in changed.items()} == {
+        i * 10: {f"c{i}"} for i in range(len(VALUES))
+    }
+
+
+def test_a_row_that_the_warehouse_lacks_is_named(sides: Sides) -> None:
+    sides.change("DELETE FROM {d}.votes WHERE id = 300")
+    assert only(sides.compare("votes")) == [Difference("missing", {"id": 300}, {})]
+    sides.source.execute("DELETE FROM votes WHERE id = 300")
+    assert sides.compare("public.votes")[0].is_equal
+
+
+def test_a_row_that_the_source_lacks_is_named_unless_it_is_marked_as_deleted(sides: Sides) -> None:
+    sides.source.execute("DELETE FROM votes WHERE id IN (1, 100)")
+    extra = [Difference("extra", {"id": i}, {}) for i in (1, 100)]
+    assert only(sides.compare("votes")) == extra
+    sides.change("UPDATE {d}.votes SET _ab_cdc_deleted_at = CURRENT_TIMESTAMP() WHERE id = 1")
+    assert only(sides.compare("votes")) == extra[1:]
+    sides.change("DELETE FROM {d}.votes WHERE id = 100")
+    assert sides.compare("votes")[0].is_equal
+
+
+def test_a_changed_row_is_named_with_its_columns_and_values(sides: Sides) -> None:
+    sides.source.execute("""UPDATE votes SET name = 'new', doc = '{"i": 8}' WHERE id = 7""")
+    [row] = only(sides.compare("votes"))
+    assert (row.kind, row.key) == ("changed", {"id": 7})
+    assert row.columns == {"name": ("new", "n7"), "doc": ('{"i": 8}', '{"i": 7}')}
+    sides.change("""UPDATE {d}.votes SET name = 'new', doc = JSON '{"i": 8}' WHERE id = 7""")
+    assert sides.compare("votes")[0].is_equal
+
+
+def test_a_key_that_is_there_twice_is_named_though_one_of_the_rows_is_deleted(sides: Sides) -> None:
+    sides.change(
+        "INSERT INTO {d}.moments (moment, id, _ab_cdc_deleted_at)"
+        " SELECT moment, id, CURRENT_TIMESTAMP() FROM {d}.moments ORDER BY moment LIMIT 1"
+    )
+    [row] = only(sides.compare("moments"))
+    assert row.kind == "twice"
+    assert row.key["moment"].isoformat() == "2024-01-01T00:00:01.000001+00:00"
+
+
+def test_rows_of_composite_text_and_binary_keys_are_found_in_their_ranges(sides: Sides) -> None:
+    sides.change("DELETE FROM {d}.pairs WHERE a = 'é' AND b = 8")
+    sides.change("INSERT INTO {d}.pairs (a, b) VALUES ('z', 1)")
+    rows = only(sides.compare("pairs"))
+    assert {(row.kind, row.key["a"], row.key["b"]) for row in rows} == {
+        ("missing", "é", 8),
+        ("extra", "z", 1),
+    }
+    key = hashlib.md5(b"50").digest()
+    sides.change(f"UPDATE {{d}}.hashes SET name = 'other' WHERE TO_HEX(`hash`) = '{key.hex()}'")
+    assert [row.key for row in only(sides.compare("hashes"))] == [{"hash": key}]
+
+
+def test_counts_of_a_table_without_a_key_are_compared(sides: Sides) -> None:
+    sides.source.execute("INSERT INTO keyless VALUES ('y')")
+    [report] = sides.compare("keyless")
+    assert not report.is_equal
+    assert (report.source_rows, report.warehouse_rows) == (3, 2)
+
+
+def test_a_table_or_column_that_the_warehouse_lacks_is_named(sides: Sides) -> None:
+    sides.source.execute("CREATE TABLE later (id int PRIMARY KEY)")
+    sides.source.execute("ALTER PUBLICATION oso_publication ADD TABLE later")
+    sides.source.execute("ALTER TABLE empty ADD COLUMN news text")
+    empty, later = sides.compare("empty", "later")
+    sides.source.execute("DROP TABLE later")
+    sides.source.execute("ALTER TABLE empty DROP COLUMN news")
+    assert (empty.is_equal, empty.problem) == (False, "the warehouse has no column news")
+    assert (later.is_equal, later.problem) == (False, "the warehouse has no such table")
+
+
+def test_only_what_is_published_of_a_table_is_compared(sides: Sides) -> None:
+    sides.source.execute("ALTER TABLE empty ADD COLUMN secret text")
+    sides.source.execute("INSERT INTO empty VALUES (1, 's')")
+    sides.source.execute("ALTER PUBLICATION oso_publication DROP TABLE empty")
+    sides.source.execute(
+        "ALTER PUBLICATION oso_publication ADD TABLE empty (id) WHERE (id > 1 OR id < 1)"
+    )
+    assert sides.compare("empty")[0].is_equal
+
+
+def run_diff(sides: Sides, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [SANDBOX, "diff", *arguments],
+        env={**os.environ, **sides.environment, "NO_COLOR": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_the_command_exits_with_0_for_equal_tables_and_1_for_different_ones(sides: Sides) -> None:
+    equal = run_diff(sides, "Odd-Name")
+    assert (equal.returncode, equal.stdout.split()) == (
+        0,
+        ["public.Odd-Name", "equal", "2", "rows"],
+    )
+
+    sides.source.execute("""UPDATE "Odd-Name" SET "1st" = 'z' WHERE "an id" = 2""")
+    different = run_diff(sides, "Odd-Name")
+    assert different.returncode == 1
+    assert different.stdout.splitlines()[1] == (
+        "  changed an id=2: 1st 'z' in the source, 'y' in the warehouse"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "reason"),
+    [
+        (["nothing"], {}, 'publication "oso_publication" does not hold nothing'),
+        (["--publication", "none"], {}, 'publication "none" does not exist or holds no table'),
+        (["--dataset", "none"], {}, "Not found: dataset"),
+        ([], {f"{SETTINGS}PASSWORD": "wrong"}, "password authentication failed"),
+        (["--source", "postgresql://127.0.0.1:1/x"], {}, "Connection refused"),
+    ],
+)
+def test_the_command_says_in_one_line_what_it_cannot_read(
+    sides: Sides, arguments: list[str], environment: dict[str, str], reason: str
+) -> None:
+    command = CliRunner(env={**sides.environment, **environment})
+    failed = command.invoke(cli.main, ["diff", *arguments])
+    assert failed.exit_code == 1
+    assert reason in failed.stderr
+    assert len(failed.stderr.splitlines()) == 1
