@@ -11,7 +11,7 @@ TYPED := $(MEMBERS) tests $(wildcard benchmarks)
 # The loaded environment would win over .venv in uv.
 unexport VIRTUAL_ENV
 
-.PHONY: help setup demo-http test test-bigquery bench-http bench-postgres bench-bigquery lint format clean
+.PHONY: help setup demo demo-http test test-bigquery bench-http bench-postgres bench-bigquery lint format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -29,6 +29,9 @@ $(UV):
 	@touch $@
 
 setup: .venv/.synced .meltano/.installed ## make the environment and install the plugins
+
+demo: setup ## copy a PostgreSQL database into a BigQuery, change it, copy the changes (ARGS="--scale 0.1")
+	@$(BIN)/sandbox demo $(ARGS)
 
 demo-http: setup ## run the example tap against a local server and show what it wrote
 	@$(BIN)/sandbox demo-http

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.processes import Watch
+
 _CHUNK = 1 << 20
-_SAMPLE_SECONDS = 0.05
 
 
 @dataclass
@@ -63,7 +64,7 @@ def measure(
     errors: list[bytes] = []
     drain = threading.Thread(target=errors.extend, args=[process.stderr])
     drain.start()
-    watch = _Memory(process.pid)
+    watch = Watch(process.pid)
     watch.start()
     first, tail, lines = 0.0, b"", 0
     while chunk := process.stdout.read(_CHUNK):
@@ -74,8 +75,7 @@ def measure(
     last = time.perf_counter()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    watch.done.set()
-    watch.join()
+    watch.stop()
     drain.join()
     process.stdout.close()
     process.stderr.close()
@@ -87,39 +87,7 @@ def measure(
         seconds=last - first,
         total_seconds=time.perf_counter() - started,
         cpu_seconds=usage.ru_utime + usage.ru_stime,
-        peak_mib=watch.peak / 1024,
+        peak_mib=watch.peak_mib,
         lines=lines,
         output=tail,
-    )
-
-
-class _Memory(threading.Thread):
-    """Samples the memory of a process and those it started."""
-
-    def __init__(self, pid: int) -> None:
-        super().__init__(daemon=True)
-        self.pid = pid
-        self.peak = 0
-        self.done = threading.Event()
-
-    def run(self) -> None:
-        while not self.done.wait(_SAMPLE_SECONDS):
-            self.peak = max(self.peak, sum(map(_proportional_kib, _tree(self.pid))))
-
-
-def _tree(pid: int) -> list[int]:
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return []
-    return [pid, *(inner for child in children for inner in _tree(int(child)))]
-
-
-def _proportional_kib(pid: int) -> int:
-    try:
-        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    except OSError:
-        return 0
-    return next(
-        (int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")), 0
     )

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import signal
 import sys
 import threading
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from sandbox.demo import demo_http
+from sandbox import services
+from sandbox.demo_http import demo_http
+from sandbox.demo_postgres import demo_postgres
 from sandbox.http import HttpSandbox, World
 from sandbox.http.faults import KINDS
+from sandbox.meltano import project_root
+from sandbox.oso import ROWS
+from sandbox.postgres import embedded_programs
+from sandbox.terminal import open_console, show_rows, step
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """Commands whose failures are one line."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (FileNotFoundError, RuntimeError) as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Local services for trying and testing OSO Connect."""
 
@@ -56,7 +78,7 @@ def http(
         for path, kind, times in faults:
             server.inject(path, kind, times)
         server.start()
-    except (ValueError, RuntimeError) as error:
+    except ValueError as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"export TAP_OSO_EXAMPLE_XKCD_URL={server.url}/xkcd")
     click.echo(f"export TAP_OSO_EXAMPLE_GITHUB_URL={server.url}/github")
@@ -70,10 +92,74 @@ def http(
 @main.command("demo-http")
 def run_demo_http() -> None:
     """Run the example tap against a local server and show what it wrote."""
-    try:
-        demo_http()
-    except (FileNotFoundError, RuntimeError) as error:
-        raise click.ClickException(str(error)) from error
+    demo_http()
+
+
+scale_option = click.option(
+    "--scale",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help=f"Size of the database; 1 means about {sum(ROWS.values()):,} rows.",
+)
+
+
+@main.command("demo")
+@scale_option
+def run_demo(scale: float) -> None:
+    """Copy a PostgreSQL database into a BigQuery, change it, bring the changes, compare."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    demo_postgres(scale)
+
+
+@main.command()
+@scale_option
+def up(scale: float) -> None:
+    """Start a PostgreSQL with data in it and an embedded BigQuery, and leave them running."""
+    console = open_console()
+    with step(console, "PostgreSQL and BigQuery are up"):
+        services.up(_folder(), scale)
+    console.print(
+        'eval "$(uv run sandbox env)"             sets what Meltano has to know about them\n'
+        "meltano run tap-my-postgres-datasource target-bigquery\n"
+        "uv run sandbox sql 'SELECT …'            asks BigQuery\n"
+        "uv run sandbox psql -c 'UPDATE …'        changes the source\n"
+        "uv run sandbox down                      stops both and forgets their data"
+    )
+
+
+@main.command()
+def env() -> None:
+    """Print the environment to use what `up` started: eval "$(sandbox env)"."""
+    for name, value in services.environment(_folder()).items():
+        click.echo(f"export {name}={shlex.quote(value)}")
+
+
+@main.command()
+@click.argument("query")
+def sql(query: str) -> None:
+    """Ask the BigQuery that `up` started: sandbox sql 'SELECT COUNT(*) FROM oso.issues'."""
+    names, rows = services.ask(query, services.environment(_folder()))
+    show_rows(open_console(), names, rows)
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def psql(arguments: tuple[str, ...]) -> None:
+    """Open psql, as the owner, on the database that `up` started; takes psql's arguments."""
+    settings = services.environment(_folder())
+    program = embedded_programs() / "psql"
+    os.execve(program, [str(program), *arguments], {**os.environ, **settings})  # noqa: S606
+
+
+@main.command()
+def down() -> None:
+    """Stop what `up` started, and forget its data."""
+    click.echo("stopped" if services.down(_folder()) else "nothing was running")
+
+
+def _folder() -> Path:
+    return project_root() / services.FOLDER
 
 
 @main.command()

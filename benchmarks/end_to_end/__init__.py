@@ -1,0 +1,1 @@
+"""From PostgreSQL to BigQuery: this project, MeltanoLabs' tap with z3's target, and dlt."""
