@@ -11,7 +11,7 @@ TYPED := $(MEMBERS) tests $(wildcard benchmarks)
 # The loaded environment would win over .venv in uv.
 unexport VIRTUAL_ENV
 
-.PHONY: help setup demo demo-http test test-bigquery bench-http bench-postgres bench-bigquery lint format clean
+.PHONY: help setup demo demo-http test test-bigquery bench bench-http bench-postgres bench-bigquery bench-end-to-end lint format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -44,6 +44,12 @@ bench-http: .venv/.synced ## measure the example tap beside CloudQuery's SDK (AR
 
 bench-bigquery: .venv/.synced ## measure the loader beside z3-target-bigquery and dlt
 	$(UV) run --quiet --locked --group bench python -m benchmarks.bigquery_load $(ARGS)
+
+bench-end-to-end: setup ## measure the whole pipeline beside others (ARGS="--parts snapshot --rounds 1")
+	$(UV) run --quiet --locked --group bench python -m benchmarks.end_to_end $(ARGS)
+
+bench: bench-postgres bench-bigquery bench-http bench-end-to-end ## measure everything, into benchmarks/RESULTS.md
+	$(UV) run --quiet --locked --group bench python -m benchmarks
 
 test: setup ## run every test (ARGS="-k name" for some of them)
 	$(BIN)/pytest $(ARGS)

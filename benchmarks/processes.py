@@ -39,13 +39,13 @@ class Watch(threading.Thread):
         self.peaks_mib: dict[str, float] = {}
         self._pid = pid
         self._part = part
-        self._cpu: dict[tuple[int, str], float] = {}
+        self._seen: dict[int, tuple[str, float]] = {}
         self._done = threading.Event()
 
     @property
     def cpu_seconds(self) -> dict[str, float]:  # noqa: D102  # see the class
         seconds: dict[str, float] = {}
-        for (_, part), taken in self._cpu.items():
+        for part, taken in self._seen.values():
             seconds[part] = seconds.get(part, 0) + taken
         return seconds
 
@@ -67,8 +67,10 @@ class Watch(threading.Thread):
         try:
             command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
             children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            if not command:  # it has ended, and nobody has asked how yet
+                return
             part = self._part(command, parent)
-            self._cpu[pid, part] = own_cpu_seconds(pid)
+            self._seen[pid] = part, own_cpu_seconds(pid)
             memory[part] = memory.get(part, 0) + _proportional_mib(pid)
         except OSError:
             return

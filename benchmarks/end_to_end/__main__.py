@@ -1,7 +1,7 @@
 """Runs the benchmark; `make bench-end-to-end` does it.
 
-Each run gets a new embedded BigQuery, and its rows are counted afterwards. Time is that of the whole
-command, its start included: what one waits for.
+Each run gets a new embedded BigQuery, and its rows are counted afterwards. Time is that of the
+whole command, its start included: what one waits for.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.end_to_end import profile, results
 from benchmarks.end_to_end.contenders import CONTENDERS, DATASET, OURS, Pipeline
@@ -53,21 +53,24 @@ def main() -> None:
 
 
 def snapshot(server: Postgres, rounds: int) -> list[Run]:
-    """Everybody copies the same table."""
+    """Everybody copies the same table, or who takes too long the same small one."""
     for contender in CONTENDERS:
         contender.prepare()
-    make_table(server, "rows", results.ROWS)
+    sizes = {c.table: results.ROWS // c.part_of for c in CONTENDERS}
+    for table, rows in sizes.items():
+        make_table(server, table, rows)
     runs = []
     for number in range(rounds):
         # Nobody is always the first.
         for contender in CONTENDERS[:: -1 if number % 2 else 1]:
-            make_slot(server, "rows")
+            table = contender.table
+            make_slot(server, table)
             with warehouse() as (emulator, folder):
-                pipeline = contender.pipeline(server, "rows", folder)
-                run = measure(contender.label, pipeline, server, emulator, results.ROWS)
-                check(emulator, "rows", results.ROWS)
+                pipeline = contender.pipeline(server, table, folder)
+                run = measure(contender.label, pipeline, server, emulator, sizes[table])
+                check(emulator, contender.stored_as.format(table), sizes[table])
             runs.append(run)
-            drop_slot(server, "rows")
+            drop_slot(server, table)
     return runs
 
 
@@ -105,16 +108,19 @@ def growth(server: Postgres, _: int) -> list[Run]:
     return runs
 
 
-def profiles(server: Postgres, _: int) -> dict[str, dict[str, int]]:
-    """Where the time of this project's copy goes, by sampling its processes."""
+def profiles(server: Postgres, _: int) -> dict[str, Any]:
+    """Where the time of this project's copy goes: by process, and by sampling the processes."""
     make_table(server, "rows", results.ROWS)
     make_slot(server, "rows")
     with warehouse() as (emulator, folder):
         pipeline = OURS.pipeline(server, "rows", folder)
+        cpu = measure("not profiled", pipeline, server, emulator, results.ROWS).cpu
+    with warehouse() as (emulator, folder):
+        pipeline = OURS.pipeline(server, "rows", folder)
         samples = folder / "samples"
         sampled = pipeline._replace(command=profile.command(pipeline.command, samples))
-        measure("under the profiler", sampled, server, emulator, results.ROWS)
-        return profile.read(samples)
+        measure("profiled", sampled, server, emulator, results.ROWS)
+        return {"cpu": cpu, "work": profile.read(samples, part_of_command)}
 
 
 @contextmanager
@@ -158,10 +164,10 @@ def measure(
             said.seek(0)
             raise RuntimeError(f"{label} failed:\n{said.read()[-4000:]}")
     cpu = {name: family_cpu_seconds(pid) - before[name] for name, pid in servers.items()}
-    run = Run(label, rows, seconds, watch.cpu_seconds, cpu, watch.peak_mib, watch.peaks_mib)
+    run = Run(label, rows, seconds, watch.cpu_seconds | cpu, watch.peak_mib, watch.peaks_mib)
     print(
         f"{label} | {rows:,} | {seconds:.1f} s | {run.peak_mib:.0f} MiB | CPU, s: "
-        + ", ".join(f"{part} {taken:.1f}" for part, taken in (run.cpu | cpu).items()),
+        + ", ".join(f"{part} {taken:.1f}" for part, taken in run.cpu.items()),
         flush=True,
     )
     return run

@@ -1,4 +1,4 @@
-"""Where the time of a pipeline goes, as py-spy sees it: https://github.com/benfred/py-spy"""
+"""Where the time of a pipeline goes, as py-spy (https://github.com/benfred/py-spy) sees it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import re
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 RATE = 100  # samples a second
 _PROCESS = re.compile(r'process \d+:"(.*?)"')
-_FRAME = re.compile(r"(?P<function>[^(]+) \((?P<file>[^:)]+)")
-# A sample counts for the innermost of these that is in its stack.
-PACKAGES = ("tap_postgres_cdc", "target_bigquery", "meltano", "singer_sdk")
 
 
 def command(command: list[str], samples: Path) -> list[str]:
@@ -21,22 +22,33 @@ def command(command: list[str], samples: Path) -> list[str]:
     return [str(program), "record", *options, "--", *command]
 
 
-def read(samples: Path) -> dict[str, Counter[str]]:
-    """Return how many samples each piece of work got, by command line.
+def read(samples: Path, part: Callable[[str, str], str]) -> dict[str, Counter[str]]:
+    """Return how many samples each piece of work got, by part of the pipeline.
 
     Args:
-        samples: A line per stack: frames with semicolons between them, a blank, a number.
+        samples: A line per stack: frames with semicolons between them, a blank, a number. A
+            process is a frame among those of the process that started it.
+        part: Takes a command line, and returns what the process belongs to.
     """
     found: dict[str, Counter[str]] = {}
     for line in samples.read_text(encoding="utf-8").splitlines():
         stack, _, count = line.rpartition(" ")
-        process, *frames = stack.split(";")
-        found.setdefault(process, Counter())[work(frames)] += int(count)
+        frames = stack.split(";")
+        name = ""
+        for place, frame in enumerate(frames):
+            if process := _PROCESS.match(frame):
+                name, innermost = part(process[1], name), place
+        found.setdefault(name, Counter())[work(frames[innermost + 1 :])] += int(count)
     return found
 
 
 def work(frames: list[str]) -> str:
-    """Return what a stack is about; outermost frame first."""
+    """Return what a stack is about; its frames come from the outermost to the innermost."""
     if any("_find_and_load" in frame for frame in frames):
         return "importing modules"
-    return frames[-1]
+    return next((frame for frame in reversed(frames) if _names_a_package(frame)), "other")
+
+
+def _names_a_package(frame: str) -> bool:
+    # Frames without a file are those of py-spy itself.
+    return " (" in frame

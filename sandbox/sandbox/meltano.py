@@ -55,7 +55,7 @@ class Meltano:
                 target = copy / inside / entry.name
                 if entry.suffix == ".yml":
                     shutil.copy(entry, target)
-                elif entry.name not in {"extract", "load"}:
+                elif entry.name not in {"extract", "load", ".sandbox"}:
                     target.symlink_to(entry)
         return cls(copy, folder, env)
 
