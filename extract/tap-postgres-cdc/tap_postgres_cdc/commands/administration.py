@@ -208,10 +208,11 @@ def administrator(settings: Settings, connector: Connector) -> Iterator[Administ
     try:
         given = conninfo_to_dict(url)
     except psycopg.ProgrammingError:
-        # What libpq says of it may quote the password.
+        given = {}  # what libpq says of it may quote the password
+    if not given.get("user"):
         raise CaptureError(
-            f"{ADMIN_URL} is no connection URL: it has to be like postgresql://<user>:<password>@/"
-        ) from None
+            f"{ADMIN_URL} does not name a user: it has to be like postgresql://<user>:<password>@/"
+        )
     if given.setdefault("dbname", settings.database) != settings.database:
         raise CaptureError(
             f"{ADMIN_URL} is for database {given['dbname']}, airbyte_config.database is "

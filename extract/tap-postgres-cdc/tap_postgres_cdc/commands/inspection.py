@@ -38,7 +38,7 @@ SELECT current_setting('server_version_num')::int AS version,
 _ROLE: Final = """
 SELECT rolname AS name, rolsuper AS is_superuser, rolreplication AS replicates,
   rolbypassrls OR rolsuper AS bypasses_rls, rolconnlimit AS connection_limit,
-  rolvaliduntil AS valid_until,
+  CASE WHEN isfinite(rolvaliduntil) THEN rolvaliduntil END AS valid_until,
   has_database_privilege(current_database(), 'CONNECT') AS connects
 FROM pg_roles WHERE rolname = current_user
 """
@@ -85,7 +85,10 @@ SELECT c.oid::bigint, n.nspname AS schema, c.relname AS name, c.relowner::regrol
     AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum) AS columns,
   ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0
     AND NOT a.attisdropped AND a.attgenerated <> '' ORDER BY a.attnum) AS generated_columns,
-  coalesce(pub.attnames::text[], '{}') AS published_columns,
+  -- Before 18 the view lists generated columns, but they are never published.
+  ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid
+    AND a.attname = ANY (pub.attnames) AND (a.attgenerated = ''
+      OR current_setting('server_version_num')::int >= 180000)) AS published_columns,
   c.relreplident AS identity,
   ARRAY(SELECT a.attname::text FROM pg_index i
     CROSS JOIN unnest(i.indkey::int[]) WITH ORDINALITY k(attnum, position)
