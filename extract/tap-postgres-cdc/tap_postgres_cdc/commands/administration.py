@@ -69,18 +69,23 @@ SELECT EXISTS (SELECT FROM slot) AS slot, (SELECT active_pid FROM slot) AS reade
     WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = role.oid AND d.deptype = 'a'
       AND d.dbid IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
     ORDER BY 1) AS grants,
-  (SELECT CASE
-    WHEN role.rolname = current_user THEN 'it is the administrator''s own'
-    WHEN role.rolsuper THEN 'it is a superuser'
-    WHEN EXISTS (SELECT FROM pg_shdepend d WHERE d.refclassid = 'pg_authid'::regclass
-      AND d.refobjid = role.oid AND d.deptype = 'o'
-      AND NOT (d.classid = 'pg_publication'::regclass AND d.objid = (
-        SELECT oid FROM pg_publication WHERE pubname = %(publication)s)))
-      THEN 'it owns objects'
-    WHEN EXISTS (SELECT FROM pg_shdepend d WHERE d.refclassid = 'pg_authid'::regclass
-      AND d.refobjid = role.oid AND d.dbid NOT IN (0, (SELECT oid FROM pg_database
-        WHERE datname = current_database()))) THEN 'it has rights in other databases'
-    END FROM role) AS kept
+  CASE
+    WHEN is_own THEN 'it is the administrator''s own'
+    WHEN is_superuser THEN 'it is a superuser'
+    WHEN is_owner THEN 'it owns objects'
+    WHEN is_elsewhere THEN 'it has rights in other databases'
+  END AS kept,
+  coalesce(is_own OR is_superuser OR is_owner, false) AS owner
+FROM (SELECT) one LEFT JOIN (
+  SELECT role.rolname = current_user AS is_own, role.rolsuper AS is_superuser,
+    coalesce(bool_or(d.deptype = 'o' AND NOT (d.classid = 'pg_publication'::regclass AND d.objid = (
+      SELECT oid FROM pg_publication WHERE pubname = %(publication)s))), false) AS is_owner,
+    coalesce(bool_or(d.dbid NOT IN (0, (SELECT oid FROM pg_database
+      WHERE datname = current_database()))), false) AS is_elsewhere
+  FROM role LEFT JOIN pg_shdepend d
+    ON d.refclassid = 'pg_authid'::regclass AND d.refobjid = role.oid
+  GROUP BY role.rolname, role.rolsuper
+) kept ON true
 """
 
 _TABLE: Final = """
@@ -99,10 +104,10 @@ class Administrator:
         self._connection = connection
         self._settings = settings
         self._advice = advice
-        self.name, self.is_superuser, self.wal_level = one_row(
+        self.name, self.is_superuser, self.replicates, self.wal_level = one_row(
             connection,
-            "SELECT rolname, rolsuper, current_setting('wal_level') FROM pg_roles"
-            " WHERE rolname = current_user",
+            "SELECT rolname, rolsuper, rolsuper OR rolreplication, current_setting('wal_level')"
+            " FROM pg_roles WHERE rolname = current_user",
         )
 
     def service(self) -> Service:
@@ -142,6 +147,8 @@ class Administrator:
         row = cursor.execute(_EXISTING, parameters).fetchone() or {}
         for name in ("tables", "default_schemas", "published_tables"):
             row[name] = {tuple(pair) for pair in row[name]}
+        # Of an empty schema nobody can know who will make its tables.
+        row["owners"] = {schema: [self.name] for schema in schemas} | row["owners"]
         return Existing(**row)
 
     def leftovers(self) -> Leftovers:
