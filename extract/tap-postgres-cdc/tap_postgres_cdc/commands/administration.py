@@ -98,12 +98,9 @@ WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'p')
 class Administrator:
     """A connection that may create roles and publications."""
 
-    def __init__(
-        self, connection: psycopg.Connection, settings: Settings, advice: dict[str, object]
-    ) -> None:
+    def __init__(self, connection: psycopg.Connection, settings: Settings) -> None:
         self._connection = connection
         self._settings = settings
-        self._advice = advice
         self.name, self.is_superuser, self.replicates, self.wal_level = one_row(
             connection,
             "SELECT rolname, rolsuper, rolsuper OR rolreplication, current_setting('wal_level')"
@@ -175,13 +172,9 @@ class Administrator:
         try:
             self._connection.execute(query.encode())
         except psycopg.Error as error:
-            # The statement may hold a password, so what the server says of it is not shown.
-            what = (
-                explain(error, **self._advice).message
-                if PASSWORD not in statement.sql
-                else (f"the server refused ({error.sqlstate})")
-            )
-            raise CaptureError(f"{statement.sql}: {what}") from None
+            # The rest of the error may quote the statement, and so the password.
+            said = error.diag.message_primary or type(error).__name__
+            raise CaptureError(f"PostgreSQL refused {statement.sql}: {said}") from None
 
     def _secret(self, service: Service) -> str:
         """The password as SQL; hashed, so that neither the log nor a trace has it as it is."""
@@ -234,7 +227,7 @@ def administrator(settings: Settings, connector: Connector) -> Iterator[Administ
     }
     try:
         with closing(psycopg.connect(**parameters, autocommit=True)) as connection:
-            yield Administrator(connection, settings, advice)
+            yield Administrator(connection, settings)
     except psycopg.Error as error:
         raise CaptureError(f"{ADMIN_URL}: {explain(error, **advice).message}") from error
 
