@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from click.testing import CliRunner
 
 from sandbox.postgres import Postgres
 from tap_postgres_cdc.commands.administration import ADMIN_URL, administrator, run_as_role
 from tap_postgres_cdc.commands.check import check
+from tap_postgres_cdc.commands.cli import lag_command
 from tap_postgres_cdc.commands.findings import Finding, Status, as_text
 from tap_postgres_cdc.commands.inspection import Server
 from tap_postgres_cdc.commands.server_advice import check_version
+from tap_postgres_cdc.commands.services import SERVICES
 from tap_postgres_cdc.commands.statements import TableName, Wanted, setup
 from tap_postgres_cdc.connection import Connector
 from tap_postgres_cdc.settings import read_settings
@@ -50,7 +53,7 @@ class Partner:
 
     def run_as(self, role: str, statements: tuple[str, ...]) -> None:
         with self.source.connect() as connection:
-            connection.execute(f"SET SESSION AUTHORIZATION {role}")
+            connection.execute(f'SET SESSION AUTHORIZATION "{role}"')
             for statement in statements:
                 connection.execute(statement.encode())
 
@@ -298,7 +301,9 @@ def standby_of(server: Postgres) -> Iterator[Postgres]:
 
 
 @VERSIONS
-def test_standby(own_partner: Callable[..., Partner], version: str) -> None:
+def test_standby(
+    own_partner: Callable[..., Partner], version: str, caplog: pytest.LogCaptureFixture
+) -> None:
     partner = own_partner(version)
     with standby_of(partner.source.server) as standby:
         partner.source.block["port"] = standby.port
@@ -306,6 +311,9 @@ def test_standby(own_partner: Callable[..., Partner], version: str) -> None:
         assert line.status is Status.ERROR
         assert line.fix
         assert line.fix.do == "set airbyte_config.host to the primary"
+        result = CliRunner().invoke(lag_command, obj=lambda: read_settings(partner.source.config))
+        assert result.exit_code == 1
+        assert "the server is a standby" in caplog.text
     del partner.source.block["port"]
     assert partner.line("primary").status is Status.OK
 
@@ -346,6 +354,25 @@ def test_version_that_is_too_old() -> None:
     line = check_version(Server(**facts))  # type: ignore[arg-type]
     assert line.status is Status.ERROR
     assert line.found == "PostgreSQL 14.5 is older than 15"
+
+
+def test_parameters_of_a_managed_service_are_set_in_its_console(partner: Partner) -> None:
+    settings = read_settings(partner.source.config)
+    lines = {
+        service: next(
+            finding
+            for finding in check(settings, Connector(settings), SERVICES[service])
+            if finding.check == "max_slot_wal_keep_size"
+        )
+        for service in SERVICES
+    }
+    assert "ALTER SYSTEM" in as_text(lines["plain"])
+    assert "in the parameter group of the instance" in as_text(lines["rds"])
+    assert "in the flags of the instance" in as_text(lines["cloud-sql"])
+    assert "does not let the setting be changed" in as_text(lines["azure"])
+    for service, line in lines.items():
+        assert line.status is Status.WARNING
+        assert bool(line.fix and line.fix.sql) == (service == "plain")
 
 
 # The role

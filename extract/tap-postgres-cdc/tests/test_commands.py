@@ -131,6 +131,43 @@ def test_second_setup_has_nothing_to_do(commands: Commands, options: tuple[str, 
     assert commands.run(setup_command, *options, "--apply", "--yes") == "-- Nothing is missing.\n"
 
 
+def test_setup_lets_partitions_be_read(commands: Commands) -> None:
+    source = commands.source
+    source.sql(
+        "CREATE SCHEMA parts",
+        "CREATE TABLE parted (id int PRIMARY KEY) PARTITION BY RANGE (id)",
+        "CREATE TABLE parts.parted_1 PARTITION OF parted FOR VALUES FROM (0) TO (10)",
+        "INSERT INTO parted VALUES (1)",
+    )
+    commands.run(setup_command, "--table", "parted", "--apply", "--yes")
+    assert commands.check()["ready"]
+    assert len(source.run().records("parted")) == 1
+
+
+def test_names_of_any_kind_are_quoted(commands: Commands) -> None:
+    source = commands.source
+    source.publication = 'Odd "publication'
+    source.block |= {"username": 'odd "role', "schemas": ["Odd schema"]}
+    source.sql(
+        'CREATE ROLE "odd ""owner"',
+        'CREATE SCHEMA "Odd schema" AUTHORIZATION "odd ""owner"',
+        'CREATE TABLE "Odd schema"."odd ""table" ("odd ""id" int)',
+        'ALTER TABLE "Odd schema"."odd ""table" OWNER TO "odd ""owner"',
+    )
+    commands.run(setup_command, "--apply", "--yes")
+    (line,) = [line for line in commands.check()["findings"] if line["status"] == "error"]
+    with source.connect() as connection:
+        connection.execute('SET SESSION AUTHORIZATION "odd ""owner"')
+        for statement in line["fix"]["sql"]:
+            connection.execute(statement.encode())
+    assert commands.check()["ready"]
+    assert commands.run(setup_command, "--apply", "--yes") == "-- Nothing is missing.\n"
+    source.run()
+    assert commands.lag()["lag_seconds"] == 0
+    commands.run(teardown_command, "--yes")
+    source.sql('DROP SCHEMA "Odd schema" CASCADE', 'DROP ROLE "odd ""owner"')
+
+
 def test_setup_of_another_table_adds_just_that(commands: Commands) -> None:
     source = commands.source
     commands.run(setup_command, "--table", "votes", "--apply", "--yes")

@@ -17,6 +17,7 @@ from tap_postgres_cdc.commands.statements import (
     Leftovers,
     Statement,
     TableName,
+    Wanted,
 )
 from tap_postgres_cdc.connection import Connector, one_row
 from tap_postgres_cdc.errors import CaptureError, explain
@@ -28,7 +29,8 @@ _EXISTING: Final = """
 WITH role AS (SELECT oid, rolreplication OR rolsuper AS replicates FROM pg_roles
   WHERE rolname = %(role)s),
 publication AS (SELECT * FROM pg_publication WHERE pubname = %(publication)s),
-tables AS (SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relowner::regrole::text AS owner
+tables AS (SELECT c.oid, n.nspname AS schema, c.relname AS name,
+    pg_get_userbyid(c.relowner)::text AS owner
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE n.nspname = ANY (%(schemas)s) AND c.relkind IN ('r', 'p') AND c.relpersistence = 'p')
 SELECT EXISTS (SELECT FROM role) AS role,
@@ -43,8 +45,8 @@ SELECT EXISTS (SELECT FROM role) AS role,
   ARRAY(SELECT nspname::text FROM role, pg_namespace n WHERE nspname = ANY (%(schemas)s)
     AND NOT EXISTS (SELECT FROM tables WHERE schema = nspname
       AND NOT has_table_privilege(role.oid, tables.oid, 'SELECT'))) AS readable_schemas,
-  ARRAY(SELECT jsonb_build_array(n.nspname, d.defaclrole::regrole::text) FROM role, pg_default_acl d
-    JOIN pg_namespace n ON n.oid = d.defaclnamespace WHERE d.defaclobjtype = 'r' AND EXISTS (
+  ARRAY(SELECT jsonb_build_array(n.nspname, pg_get_userbyid(d.defaclrole))
+    FROM role, pg_default_acl d JOIN pg_namespace n ON n.oid = d.defaclnamespace WHERE d.defaclobjtype = 'r' AND EXISTS (
       SELECT FROM aclexplode(d.defaclacl) a WHERE a.grantee = role.oid
         AND a.privilege_type = 'SELECT')) AS default_schemas,
   EXISTS (SELECT FROM publication) AS publication,
@@ -89,9 +91,15 @@ FROM (SELECT) one LEFT JOIN (
 """
 
 _TABLE: Final = """
-SELECT n.nspname, c.relname, c.relowner::regrole::text FROM pg_class c
+SELECT c.oid, n.nspname, c.relname, pg_get_userbyid(c.relowner)::text FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'p')
+"""
+
+_PARTS: Final = """
+SELECT n.nspname, c.relname, pg_get_userbyid(c.relowner)::text
+FROM pg_partition_tree(%s) p JOIN pg_class c ON c.oid = p.relid
+JOIN pg_namespace n ON n.oid = c.relnamespace WHERE p.isleaf AND p.level > 0 AND c.relkind = 'r'
 """
 
 
@@ -117,19 +125,20 @@ class Administrator:
         )
         return detect(self._settings.host, found)
 
-    def find_tables(self, names: Sequence[TableName]) -> tuple[TableName, ...]:
-        """Look tables up.
+    def find_tables(self, wanted: Wanted) -> Wanted:
+        """Look tables up, and their partitions, since these are what the first copy reads.
 
         Raises:
             CaptureError: One does not exist.
         """
-        found = []
-        for table in names:
+        tables, parts = [], []
+        for table in wanted.tables:
             row = self._connection.execute(_TABLE, table[:2]).fetchone()
             if row is None:
                 raise CaptureError(f"table {table.schema}.{table.name} does not exist")
-            found.append(TableName(*row))
-        return tuple(found)
+            tables.append(TableName(*row[1:]))
+            parts += [TableName(*part) for part in self._connection.execute(_PARTS, [row[0]])]
+        return Wanted(wanted.kind, tuple(tables), tuple(parts))
 
     def existing(self, service: Service, schemas: Sequence[str]) -> Existing:
         """Read what is there already of what `setup` makes."""

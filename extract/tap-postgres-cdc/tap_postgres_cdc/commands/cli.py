@@ -117,8 +117,8 @@ def setup_command(
             return
         of = SERVICES[service] if service else admin.service()
         _check_wanted(wanted, of, is_superuser=admin.is_superuser)
-        wanted = wanted._replace(tables=admin.find_tables(wanted.tables))
-        schemas = {*settings.schemas, *(table.schema for table in wanted.tables)}
+        wanted = admin.find_tables(wanted)
+        schemas = {*settings.schemas, *(table.schema for table in wanted.partitions)}
         existing = admin.existing(of, sorted(schemas))
         plan = statements.setup(settings, of, wanted, existing)
         if not plan:

@@ -35,10 +35,11 @@ class TableName(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """What to publish: `tables` by name, `schemas` whole, or `all`."""
+    """What to publish: `tables` by name, with their partitions; `schemas` whole; or `all`."""
 
     kind: str
     tables: tuple[TableName, ...] = ()
+    partitions: tuple[TableName, ...] = ()
 
 
 class Existing(NamedTuple):
@@ -121,11 +122,12 @@ def _grants(settings: Settings, wanted: Wanted, there: Existing, *, known: bool)
     if not there.connects:
         sql = f"GRANT CONNECT ON DATABASE {database} TO {role}"
         statements.append(Statement("it may connect", sql))
-    used = {table.schema for table in wanted.tables} if wanted.tables else set(settings.schemas)
+    read = (*wanted.tables, *wanted.partitions)
+    used = {table.schema for table in read} or set(settings.schemas)
     if schemas := sorted(used.difference(there.schemas)):
         sql = f"GRANT USAGE ON SCHEMA {identifiers(schemas)} TO {role}"
         statements.append(Statement("it may use the schemas", sql))
-    unreadable = [table for table in wanted.tables if table[:2] not in there.tables]
+    unreadable = [table for table in read if table[:2] not in there.tables]
     if unreadable:
         names = identifiers(table[:2] for table in unreadable)
         sql = f"GRANT SELECT ON {names} TO {role}"
