@@ -46,7 +46,8 @@ SELECT EXISTS (SELECT FROM role) AS role,
     AND NOT EXISTS (SELECT FROM tables WHERE schema = nspname
       AND NOT has_table_privilege(role.oid, tables.oid, 'SELECT'))) AS readable_schemas,
   ARRAY(SELECT jsonb_build_array(n.nspname, pg_get_userbyid(d.defaclrole))
-    FROM role, pg_default_acl d JOIN pg_namespace n ON n.oid = d.defaclnamespace WHERE d.defaclobjtype = 'r' AND EXISTS (
+    FROM role, pg_default_acl d JOIN pg_namespace n ON n.oid = d.defaclnamespace
+    WHERE d.defaclobjtype = 'r' AND EXISTS (
       SELECT FROM aclexplode(d.defaclacl) a WHERE a.grantee = role.oid
         AND a.privilege_type = 'SELECT')) AS default_schemas,
   EXISTS (SELECT FROM publication) AS publication,
