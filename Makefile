@@ -4,14 +4,14 @@ SHELL := bash
 
 UV := .tools/bin/uv
 BIN := .venv/bin
-MEMBERS := sandbox tap-oso-example extract/tap-postgres-cdc load/target-bigquery
+MEMBERS := sandbox new-tap $(wildcard tap-*) extract/tap-postgres-cdc load/target-bigquery
 # Packages need not agree on the names of their test modules, so mypy sees one of them at a time.
 TYPED := $(MEMBERS) tests $(wildcard benchmarks)
 
 # The loaded environment would win over .venv in uv.
 unexport VIRTUAL_ENV
 
-.PHONY: help setup demo-http test test-bigquery bench-http bench-postgres bench-bigquery lint format clean
+.PHONY: help setup new-tap demo-http test test-bigquery bench-http bench-postgres bench-bigquery lint format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -29,6 +29,10 @@ $(UV):
 	@touch $@
 
 setup: .venv/.synced .meltano/.installed ## make the environment and install the plugins
+
+new-tap: setup ## make a new HTTP source (NAME=tap-my-source)
+	@test -n "$(NAME)" || { echo "usage: make new-tap NAME=tap-my-source"; exit 2; }
+	@$(UV) run --quiet new-tap $(NAME) $(ARGS)
 
 demo-http: setup ## run the example tap against a local server and show what it wrote
 	@$(BIN)/sandbox demo-http

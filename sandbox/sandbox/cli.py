@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import signal
 import threading
+from pathlib import Path
 
 import click
 
 from sandbox.demo import demo_http
-from sandbox.http import HttpSandbox, World
+from sandbox.http import HttpSandbox, World, recorded
 from sandbox.http.faults import KINDS
 
 
@@ -33,6 +34,12 @@ def main() -> None:
     metavar="PATH KIND TIMES",
     help=f"Answer requests for PATH (a shell pattern) with {KINDS}. May be repeated.",
 )
+@click.option(
+    "--recorded",
+    "folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Serve the recorded responses of this folder instead.",
+)
 def http(
     port: int,
     comics: int,
@@ -42,6 +49,7 @@ def http(
     latency: float,
     token: str | None,
     faults: tuple[tuple[str, str, int], ...],
+    folder: Path | None,
 ) -> None:
     """Serve the XKCD and GitHub APIs until Ctrl-C.
 
@@ -50,15 +58,19 @@ def http(
     world = World.generate(
         comics=comics, organizations=organizations, repositories=repositories, releases=releases
     )
-    server = HttpSandbox(world, latency=latency, token=token, port=port)
+    app = recorded(folder) if folder else None
+    server = HttpSandbox(world, app=app, latency=latency, token=token, port=port)
     try:
         for path, kind, times in faults:
             server.inject(path, kind, times)
         server.start()
     except (ValueError, RuntimeError) as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"export TAP_OSO_EXAMPLE_XKCD_URL={server.url}/xkcd")
-    click.echo(f"export TAP_OSO_EXAMPLE_GITHUB_URL={server.url}/github")
+    if folder:
+        click.echo(f"Serving {folder} at {server.url}")
+    else:
+        click.echo(f"export TAP_OSO_EXAMPLE_XKCD_URL={server.url}/xkcd")
+        click.echo(f"export TAP_OSO_EXAMPLE_GITHUB_URL={server.url}/github")
     stop = threading.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda *_: stop.set())
