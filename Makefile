@@ -4,7 +4,7 @@ SHELL := bash
 
 UV := .tools/bin/uv
 BIN := .venv/bin
-MEMBERS := sandbox new-tap $(wildcard tap-*) extract/tap-postgres-cdc load/target-bigquery
+MEMBERS := sandbox new-tap pipeline $(wildcard tap-*) extract/tap-postgres-cdc load/target-bigquery
 # Packages need not agree on the names of their test modules, so mypy sees one of them at a time.
 TYPED := $(MEMBERS) tests $(wildcard benchmarks)
 
