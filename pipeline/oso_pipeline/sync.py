@@ -84,7 +84,7 @@ def sync(
     if not env.get(STATE_BACKEND):
         raise PipelineError(
             f"{STATE_BACKEND} is not set: a machine that starts empty would copy everything each "
-            "time. Set it, or --state-backend, to a place that stays, such as gs://bucket/state"
+            "time. Set it to a place that stays, such as gs://bucket/state"
         )
     report: Report = {
         "tap": source.tap,
