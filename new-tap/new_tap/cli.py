@@ -86,7 +86,7 @@ def _install(root: Path, names: Names) -> None:
     tools = Path(sys.executable).parent
     _run(root, str(tools / "ruff"), "check", "--quiet", "--fix", names.tap)
     _run(root, str(tools / "ruff"), "format", "--quiet", names.tap)
-    _run(root, str(tools / "meltano"), "--log-level", "warning", "install", "extractor", names.tap)
+    _run(root, str(tools / "meltano"), "--log-level", "warning", "install", names.tap)
 
 
 def _run(root: Path, *command: str) -> None:

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from new_tap.cli import main
 from new_tap.copy import new_files
 from new_tap.names import Names
+from sandbox.clone import clone
 from sandbox.http import HttpSandbox, World
 from sandbox.meltano import Meltano
 
@@ -34,21 +35,10 @@ def run(folder: Path, *command: str) -> str:
     return done.stdout
 
 
-def copied(folder: Path) -> Path:
-    """Return a clone of the project as it is now, committed or not."""
-    listed = run(ROOT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
-    for name in listed.split("\0"):
-        if name and (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    (folder / ".tools").symlink_to(ROOT / ".tools")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", name="made")
+def make_tap(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone with the new tap in it."""
-    folder = copied(tmp_path_factory.mktemp("clone"))
+    folder = clone(ROOT, tmp_path_factory.mktemp("clone"))
     last_lines = run(folder, "make", "new-tap", f"NAME={TAP}").splitlines()[-3:]
     assert last_lines == [
         f"  make test ARGS={TAP}/tests",
@@ -74,31 +64,31 @@ def listing(folder: Path) -> set[Path]:
 
 
 @PATIENCE
-def test_a_new_tap_passes_its_own_tests(clone: Path) -> None:
-    out = run(clone, ".venv/bin/pytest", "-q", f"{TAP}/tests")
+def test_a_new_tap_passes_its_own_tests(made: Path) -> None:
+    out = run(made, ".venv/bin/pytest", "-q", f"{TAP}/tests")
     assert " passed" in out
     assert "skipped" not in out
 
 
 @PATIENCE
-def test_a_new_tap_passes_the_linters_and_types(clone: Path) -> None:
-    run(clone, ".venv/bin/ruff", "check", TAP)
-    run(clone, ".venv/bin/ruff", "format", "--check", TAP)
-    run(clone, ".venv/bin/mypy", TAP)
+def test_a_new_tap_passes_the_linters_and_types(made: Path) -> None:
+    run(made, ".venv/bin/ruff", "check", TAP)
+    run(made, ".venv/bin/ruff", "format", "--check", TAP)
+    run(made, ".venv/bin/mypy", TAP)
 
 
-def test_a_new_tap_is_locked_and_seen_by_every_make_target(clone: Path) -> None:
-    run(clone, ".tools/bin/uv", "lock", "--check", "--quiet")
-    assert f"mypy {TAP}" in run(clone, "make", "--dry-run", "lint").replace("$part", TAP)
-    assert f"{TAP}/pyproject.toml" in run(clone, "make", "--print-data-base", "--dry-run", "help")
+def test_a_new_tap_is_locked_and_seen_by_every_make_target(made: Path) -> None:
+    run(made, ".tools/bin/uv", "lock", "--check", "--quiet")
+    assert f"mypy {TAP}" in run(made, "make", "--dry-run", "lint").replace("$part", TAP)
+    assert f"{TAP}/pyproject.toml" in run(made, "make", "--print-data-base", "--dry-run", "help")
 
 
 @PATIENCE
 def test_a_new_tap_runs_in_a_pipeline_and_goes_on_where_it_stopped(
-    clone: Path, tmp_path: Path
+    made: Path, tmp_path: Path
 ) -> None:
     with HttpSandbox(World.generate(comics=12)) as server:
-        meltano = Meltano(clone, tmp_path, {"TAP_MY_SOURCE_API_URL": f"{server.url}/xkcd"})
+        meltano = Meltano(made, tmp_path, {"TAP_MY_SOURCE_API_URL": f"{server.url}/xkcd"})
         meltano.run("run", TAP, "target-jsonl")
         server.world.comics += 2
         meltano.run("run", TAP, "target-jsonl")
@@ -106,19 +96,19 @@ def test_a_new_tap_runs_in_a_pipeline_and_goes_on_where_it_stopped(
     assert numbers == list(range(1, 15))
 
 
-def test_nothing_of_the_example_is_left_in_a_new_tap(clone: Path) -> None:
-    for file in (clone / TAP).rglob("*"):
+def test_nothing_of_the_example_is_left_in_a_new_tap(made: Path) -> None:
+    for file in (made / TAP).rglob("*"):
         if file.suffix in {".py", ".toml", ".md"} and ".venv" not in file.parts:
             text = file.read_text()
             for word in ("oso_example", "OSOExample", "github_", "GitHub", "xkcd_url"):
                 assert word not in text, file
-            assert word not in (clone / "extract" / "my-source.meltano.yml").read_text()
+            assert word not in (made / "extract" / "my-source.meltano.yml").read_text()
 
 
-def test_what_is_to_be_changed_is_marked(clone: Path) -> None:
+def test_what_is_to_be_changed_is_marked(made: Path) -> None:
     marks = {
         (file.name, line.strip().split(".")[0])
-        for file in (clone / TAP / "tap_my_source").glob("*.py")
+        for file in (made / TAP / "tap_my_source").glob("*.py")
         for line in file.read_text().splitlines()
         if "CHANGE" in line
     }
@@ -129,13 +119,13 @@ def test_what_is_to_be_changed_is_marked(clone: Path) -> None:
     }
 
 
-def test_a_second_tap_of_the_name_is_refused(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = listing(clone / TAP)
-    monkeypatch.chdir(clone / "extract")
+def test_a_second_tap_of_the_name_is_refused(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = listing(made / TAP)
+    monkeypatch.chdir(made / "extract")
     result = CliRunner().invoke(main, [TAP])
     assert result.exit_code == 1
     assert result.output.startswith(f"Error: {TAP} is there already")
-    assert listing(clone / TAP) == before
+    assert listing(made / TAP) == before
 
 
 def test_dry_run_lists_what_would_be_written_and_writes_nothing(project: Path) -> None:

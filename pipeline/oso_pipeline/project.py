@@ -65,7 +65,7 @@ def sources(root: Path) -> list[Source]:
 
 
 def plugins(root: Path) -> dict[str, dict[str, Any]]:
-    """Return the plugins of the project by name, each with what it inherits from a lock file.
+    """Return the plugins of the project by name, each with what it inherits.
 
     Raises:
         PipelineError: A file can't be read.
@@ -76,14 +76,14 @@ def plugins(root: Path) -> dict[str, dict[str, Any]]:
             for plugin in ((_load(file) or {}).get("plugins") or {}).get(kind) or []:
                 parent = plugin.get("inherit_from", plugin["name"])
                 lock = root / "plugins" / kind / f"{parent}--{plugin.get('variant')}.lock"
-                inherited = json.loads(lock.read_text()) if lock.exists() else {}
-                found[plugin["name"]] = {**inherited, **plugin, "kind": kind, "parent": parent}
+                inherited = json.loads(lock.read_text()) if lock.exists() else found.get(parent, {})
+                found[plugin["name"]] = {**inherited, **plugin}
     return found
 
 
 def has_slot(plugin: dict[str, Any]) -> bool:
     """Whether the plugin is our PostgreSQL source, which can say how far its slot is behind."""
-    return (plugin["parent"], plugin.get("variant")) == ("tap-postgres", "oso")
+    return (plugin.get("namespace"), plugin.get("variant")) == ("tap_postgres", "oso")
 
 
 def is_ours(plugin: dict[str, Any]) -> bool:

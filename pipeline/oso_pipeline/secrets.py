@@ -21,7 +21,8 @@ def settings_of(environ: Mapping[str, str]) -> dict[str, str]:
 def secrets_in(settings: Mapping[str, str]) -> list[str]:
     """Return what must not be shown, line by line, the longest first."""
     lines = {line.strip() for value in settings.values() for line in value.splitlines()}
-    return sorted((line for line in lines if len(line) >= SHORTEST_SECRET), key=len, reverse=True)
+    found = (line for line in lines if len(line) >= SHORTEST_SECRET)
+    return sorted(found, key=lambda line: (-len(line), line))
 
 
 def mask_commands(secrets: Iterable[str]) -> Iterable[str]:

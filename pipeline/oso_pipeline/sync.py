@@ -28,7 +28,8 @@ def install(root: Path, names: list[str]) -> None:
         PipelineError: The project does not have one of them, or an installation failed.
     """
     known = plugins(root)
-    for name in names or known:
+    wanted = names or list(known)
+    for name in wanted:
         if name not in known:
             raise PipelineError(f"the project has no plugin {name!r}")
     versions = root / ".meltano" / "versions.txt"
@@ -36,11 +37,13 @@ def install(root: Path, names: list[str]) -> None:
     export = "export --quiet --locked --all-packages --no-default-groups --no-emit-workspace"
     uv = [str(BIN / "uv"), *export.split(), "--no-hashes", "--output-file", str(versions)]
     _check(uv, root, os.environ)
-    for name in names or known:
-        locked = {"UV_CONSTRAINT": str(versions)} if is_ours(known[name]) else {}
-        kind = known[name]["kind"].removesuffix("s")
-        meltano = [str(BIN / "meltano"), "--log-level", "warning", "install", kind, name]
-        _check(meltano, root, {**os.environ, **locked})
+    meltano = [str(BIN / "meltano"), "--log-level", "warning", "install"]
+    ours = [name for name in wanted if is_ours(known[name])]
+    others = [name for name in wanted if not is_ours(known[name])]
+    if ours:
+        _check([*meltano, *ours], root, {**os.environ, "UV_CONSTRAINT": str(versions)})
+    if others:
+        _check([*meltano, *others], root, os.environ)
 
 
 def _check(command: list[str], root: Path, env: Mapping[str, str]) -> None:
