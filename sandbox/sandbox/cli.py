@@ -7,22 +7,20 @@ import shlex
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import click
 
 from sandbox import services
 from sandbox.demo_http import demo_http
 from sandbox.demo_postgres import demo_postgres
-from sandbox.http import HttpSandbox, World
+from sandbox.http import HttpSandbox, World, recorded
 from sandbox.http.faults import KINDS
 from sandbox.meltano import project_root
 from sandbox.oso import ROWS
 from sandbox.postgres import embedded_programs
 from sandbox.terminal import open_console, show_rows, step
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 class _Commands(click.Group):
@@ -56,6 +54,12 @@ def main() -> None:
     metavar="PATH KIND TIMES",
     help=f"Answer requests for PATH (a shell pattern) with {KINDS}. May be repeated.",
 )
+@click.option(
+    "--recorded",
+    "folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Serve the recorded responses of this folder instead.",
+)
 def http(
     port: int,
     comics: int,
@@ -65,6 +69,7 @@ def http(
     latency: float,
     token: str | None,
     faults: tuple[tuple[str, str, int], ...],
+    folder: Path | None,
 ) -> None:
     """Serve the XKCD and GitHub APIs until Ctrl-C.
 
@@ -73,15 +78,19 @@ def http(
     world = World.generate(
         comics=comics, organizations=organizations, repositories=repositories, releases=releases
     )
-    server = HttpSandbox(world, latency=latency, token=token, port=port)
+    app = recorded(folder) if folder else None
+    server = HttpSandbox(world, app=app, latency=latency, token=token, port=port)
     try:
         for path, kind, times in faults:
             server.inject(path, kind, times)
         server.start()
     except ValueError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"export TAP_OSO_EXAMPLE_XKCD_URL={server.url}/xkcd")
-    click.echo(f"export TAP_OSO_EXAMPLE_GITHUB_URL={server.url}/github")
+    if folder:
+        click.echo(f"Serving {folder} at {server.url}")
+    else:
+        click.echo(f"export TAP_OSO_EXAMPLE_XKCD_URL={server.url}/xkcd")
+        click.echo(f"export TAP_OSO_EXAMPLE_GITHUB_URL={server.url}/github")
     stop = threading.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda *_: stop.set())

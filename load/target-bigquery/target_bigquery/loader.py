@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+from singer_sdk import metrics
 from singer_sdk.exceptions import RecordsWithoutSchemaException
 
 from target_bigquery import sql
@@ -355,6 +356,12 @@ class Loader:
     def _report(self, batches: list[tuple[Stream, Any]], seconds: float) -> None:
         for stream, batch in batches:
             stream.loaded += batch.rows
+            metrics.log(
+                metrics.get_metrics_logger(),
+                metrics.Point(
+                    "counter", metrics.Metric.RECORD_COUNT, batch.rows, {"stream": stream.name}
+                ),
+            )
             logger.info(
                 "%s: %s rows loaded into %s in %.1f s (%s in all)",
                 stream.name,

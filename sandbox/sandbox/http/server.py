@@ -49,6 +49,7 @@ class HttpSandbox:
         self,
         world: World | None = None,
         *,
+        app: ASGIApp | None = None,
         latency: float = 0.0,
         token: str | None = None,
         port: int = 0,
@@ -57,6 +58,7 @@ class HttpSandbox:
 
         Args:
             world: What the APIs know; some comics and organizations by default.
+            app: Another API to serve, such as `recorded(folder)`, instead of XKCD and GitHub.
             latency: Seconds that each answer takes.
             token: The token that the GitHub part demands, if any.
             port: Where to listen on the loopback address; 0 picks a free port.
@@ -67,7 +69,7 @@ class HttpSandbox:
         self.most_in_flight = 0
         self._in_flight = 0
         self._faults = Faults()
-        self._app: ASGIApp = make_app(self.world, token=token)
+        self._app: ASGIApp = app or make_app(self.world, token=token)
         self._server = uvicorn.Server(
             uvicorn.Config(
                 self._handle,

@@ -1,0 +1,1 @@
+"""Makes a new HTTP source from `tap-oso-example`."""

@@ -1,0 +1,1 @@
+"""Runs the sources of the project every night and says how it went."""
