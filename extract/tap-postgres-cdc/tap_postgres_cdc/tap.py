@@ -4,8 +4,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from types import FrameType
 from typing import Any
 
@@ -61,16 +61,9 @@ class TapPostgresCDC(Tap):
         """
         return read_settings(self.config)
 
-    @contextmanager
-    def connection(self) -> Iterator[psycopg.Connection]:
-        """A connection for queries.
-
-        Raises:
-            CaptureError: It can't be opened, or the server refused a query.
-        """
-        connector = Connector(self.settings)
-        with connector.errors(), closing(connector.connect()) as connection:
-            yield connection
+    def connection(self) -> AbstractContextManager[psycopg.Connection]:
+        """A connection for queries, see `Connector.session`."""
+        return Connector(self.settings).session()
 
     def discover_streams(self) -> list[Stream]:
         """Streams of the publication's tables.
