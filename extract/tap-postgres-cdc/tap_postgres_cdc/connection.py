@@ -48,9 +48,8 @@ def one_row(
 class Connector:
     """Opens connections with the settings of a run, through a tunnel if they name one.
 
-    `parameters` are those of libpq; certificates and keys are in memory, as files that only this
-    process and those it starts with `descriptors` can open. They hold for other processes once
-    `connect` was called, and until `close`.
+    Certificates and keys are in memory, as files that only this process and those it starts with
+    `descriptors` can open.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -65,7 +64,7 @@ class Connector:
         }
         options = " ".join(f"-c {name}={value}" for name, value in _SESSION.items())
         given = dict(settings.parameters)
-        self.parameters: dict[str, Any] = {
+        self._parameters: dict[str, Any] = {
             "connect_timeout": _CONNECT_SECONDS,
             "application_name": "tap-postgres-cdc",
             "keepalives_idle": 30,
@@ -80,6 +79,23 @@ class Connector:
             "options": f"{given.get('options', '')} {options}".strip(),
             **self._tls_parameters(settings.tls),
         }
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Those of libpq, good until `close`; a tunnel is opened when they are first asked for.
+
+        Raises:
+            CaptureError: The tunnel can't be opened.
+        """
+        settings = self._settings
+        if settings.tunnel and not self._tunnel:
+            # Imported here, as half a second is too long for those who need none.
+            from tap_postgres_cdc.tunnel import LOOPBACK, Tunnel  # noqa: PLC0415
+
+            self._tunnel = Tunnel(settings.tunnel, settings.host, settings.port)
+            # The certificate is still that of `host`.
+            self._parameters |= {"hostaddr": LOOPBACK, "port": self._tunnel.port}
+        return self._parameters
 
     def connect(self) -> psycopg.Connection:
         """Open a connection for queries, in autocommit mode.
@@ -130,16 +146,9 @@ class Connector:
             os.close(self.descriptors.pop())
 
     def _open(self, **parameters: Any) -> psycopg.Connection:
-        settings = self._settings
-        if settings.tunnel and not self._tunnel:
-            # Imported here, as half a second is too long for those who need none.
-            from tap_postgres_cdc.tunnel import LOOPBACK, Tunnel  # noqa: PLC0415
-
-            self._tunnel = Tunnel(settings.tunnel, settings.host, settings.port)
-            # The certificate is still that of `host`.
-            self.parameters |= {"hostaddr": LOOPBACK, "port": self._tunnel.port}
+        given = self.parameters
         with self.errors():
-            return psycopg.connect(**self.parameters, autocommit=True, **parameters)
+            return psycopg.connect(**given, autocommit=True, **parameters)
 
     def _tls_parameters(self, tls: Tls) -> dict[str, str]:
         parameters = {"sslmode": tls.mode}

@@ -19,6 +19,7 @@ from tap_postgres_cdc.connection import Connector
 from tap_postgres_cdc.discovery import discover
 from tap_postgres_cdc.errors import CaptureError
 from tap_postgres_cdc.output import DirectOutput, Output, SdkOutput, WholeWriter
+from tap_postgres_cdc.prerequisites import open_env_file
 from tap_postgres_cdc.records import SEQUENCE
 from tap_postgres_cdc.settings import CONFIG_SCHEMA, Settings, read_settings
 from tap_postgres_cdc.state import State
@@ -76,6 +77,8 @@ class TapPostgresCDC(Tap):
             self.logger.info("%s", notice)
         for warning in settings.warnings:
             self.logger.warning("%s", warning)
+        if file := open_env_file():
+            self.logger.warning("Other users of this machine may read %s: chmod 600 %s", file, file)
         with self.connection() as connection:
             publication = discover(
                 connection,
