@@ -74,10 +74,10 @@ class ReplicationStream:
 
     def keepalive(self, data: bytes) -> int:
         """Read a keepalive and answer it if it asks; gives the LSN up to which all was sent."""
-        wal_end, _, must_answer = _KEEPALIVE.unpack_from(data, 1)
+        wal_end, must_answer = parse_keepalive(data)
         if must_answer:
             self.tell_status()
-        return int(wal_end)
+        return wal_end
 
     def finish(self) -> None:
         """Raise what ended the stream.
@@ -104,11 +104,7 @@ class ReplicationStream:
 
     def tell_status(self, *, ask: bool = False) -> None:
         """Confirm `start_lsn`; with `ask` the server says where it is."""
-        now = round((time.time() - _POSTGRES_EPOCH_SECONDS) * 1_000_000)
-        lsn = self._start_lsn
-        message = _STATUS.pack(ord("r"), lsn, lsn, lsn, now, ask)
-        self._connection.pgconn.put_copy_data(message)
-        copystream.flush(self._connection)
+        send_status(self._connection, self._start_lsn, ask=ask)
         self._status_at = time.monotonic()
 
     def close(self) -> None:
@@ -158,6 +154,23 @@ def start_replication(
             time.sleep(0.2)
         else:
             return
+
+
+def send_status(connection: psycopg.Connection, lsn: int, *, ask: bool = False) -> None:
+    """Confirm everything before an LSN; with `ask` the server says where it is.
+
+    Raises:
+        psycopg.Error: The connection was lost.
+    """
+    now = round((time.time() - _POSTGRES_EPOCH_SECONDS) * 1_000_000)
+    connection.pgconn.put_copy_data(_STATUS.pack(ord("r"), lsn, lsn, lsn, now, ask))
+    copystream.flush(connection)
+
+
+def parse_keepalive(data: bytes) -> tuple[int, bool]:
+    """Read a keepalive: the LSN up to which all was sent, and whether it wants an answer."""
+    wal_end, _, must_answer = _KEEPALIVE.unpack_from(data, 1)
+    return wal_end, bool(must_answer)
 
 
 def identify_system(connection: psycopg.Connection) -> dict[str, Any]:

@@ -4,17 +4,20 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from types import FrameType
 from typing import Any
 
+import click
 import psycopg
 from singer_sdk import Stream, Tap
 from singer_sdk.helpers.capabilities import PluginCapabilities, TapCapabilities
-from singer_sdk.plugin_base import JSONSchemaValidator
+from singer_sdk.plugin_base import JSONSchemaValidator, SingerCommand
 
 from tap_postgres_cdc.capture import Capture
+from tap_postgres_cdc.commands.cli import COMMANDS
 from tap_postgres_cdc.connection import Connector
 from tap_postgres_cdc.discovery import discover
 from tap_postgres_cdc.errors import CaptureError
@@ -26,6 +29,10 @@ from tap_postgres_cdc.state import State
 from tap_postgres_cdc.streams import PostgresStream
 from tap_postgres_cdc.typecatalog import TypeCatalog
 from tap_postgres_cdc.visibility import Interrupted
+
+
+class _TapCommand(SingerCommand, click.Group):
+    """The SDK's command, with subcommands."""
 
 
 class TapPostgresCDC(Tap):
@@ -52,6 +59,45 @@ class TapPostgresCDC(Tap):
         self._signal = 0
         self._given_state: dict[str, Any] = {}
         super().__init__(catalog=catalog, **options)
+
+    @classmethod
+    def get_singer_command(cls) -> click.Command:
+        """The command line: the SDK's options, and subcommands for the database."""
+        command = super().get_singer_command()
+        return _TapCommand(
+            name=command.name,
+            callback=command.callback,
+            context_settings=command.context_settings,
+            params=command.params,
+            help="Copy a PostgreSQL database's tables and stream their changes; or look at the "
+            "database with one of the commands.",
+            commands={one.name: one for one in COMMANDS if one.name},
+            invoke_without_command=True,
+            logger=cls.logger,
+        )
+
+    @classmethod
+    def invoke(cls, **options: Any) -> None:
+        """Run the tap, or let a subcommand read the settings when it needs them.
+
+        Raises:
+            CaptureError: Something is wrong.
+        """
+        context = click.get_current_context()
+        if context.invoked_subcommand is None:
+            super().invoke(**options)
+        else:
+            context.obj = partial(cls._read_settings, options["config"])
+
+    @classmethod
+    def _read_settings(cls, given: Any) -> Settings:
+        config = {**given.config, **(cls._env_var_config if given.parse_env else {})}
+        if errors := cls._config_errors(config):
+            raise CaptureError("; ".join(errors))
+        settings = read_settings(config)
+        for warning in settings.warnings:
+            cls.logger.warning("%s", warning)
+        return settings
 
     @property
     def settings(self) -> Settings:
@@ -153,16 +199,20 @@ class TapPostgresCDC(Tap):
         return Capture(self.settings, streams, state, output, self._stop)
 
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
-        """Check the form of the settings; values are not shown, as they may be secret."""
-        self.append_builtin_config(self.config_jsonschema)
-        errors = [
-            f"setting {'.'.join(map(str, error.path)) or 'file'}: "
-            + (error.message if error.validator == "required" else _expected(error))
-            for error in JSONSchemaValidator(self.config_jsonschema).iter_errors(self._config)
-        ]
+        errors = self._config_errors(self._config)
         if errors and raise_errors:
             raise CaptureError("; ".join(errors))
         return errors
+
+    @classmethod
+    def _config_errors(cls, config: Mapping[str, Any]) -> list[str]:
+        """Check the form of the settings; values are not shown, as they may be secret."""
+        cls.append_builtin_config(cls.config_jsonschema)
+        return [
+            f"setting {'.'.join(map(str, error.path)) or 'file'}: "
+            + (error.message if error.validator == "required" else _expected(error))
+            for error in JSONSchemaValidator(cls.config_jsonschema).iter_errors(config)
+        ]
 
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:
         """Ask the run to end where it is; a second signal ends it at once."""

@@ -1,0 +1,1 @@
+"""Subcommands that look at a database, prepare it, watch it and leave it."""
