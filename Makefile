@@ -28,6 +28,8 @@ $(UV):
 	@touch $@
 
 .meltano/.installed: .venv/.synced meltano.yml $(MEMBERS:%=%/pyproject.toml) $(wildcard extract/*.yml load/*.yml plugins/*/*.lock)
+	@mkdir -p .meltano
+	@chmod 700 .meltano  # while a plugin runs, its settings are in a file there, secrets too
 	$(BIN)/meltano --log-level warning install
 	@touch $@
 

@@ -90,7 +90,7 @@ class Capture:
         Raises:
             CaptureError: Something is missing.
         """
-        with self._connector.errors(), closing(self._connector.connect()) as connection:
+        with self._connector.session() as connection:
             self._check(connection)
             publication = self._discover(connection, TypeCatalog(connection))
             tables = self._plan(publication, None).tables
@@ -103,7 +103,7 @@ class Capture:
             Interrupted: `stop` was set; the state is written.
             CaptureError: Something went wrong; what was written before the last STATE is good.
         """
-        with self._connector.errors(), closing(self._connector.connect()) as connection:
+        with self._connector.session() as connection:
             end_lsn = self._check(connection)
             types = TypeCatalog(connection)
             try:

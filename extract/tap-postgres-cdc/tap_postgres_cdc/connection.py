@@ -4,14 +4,17 @@ import os
 import ssl
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Final, cast
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import psycopg
 
 from tap_postgres_cdc.errors import CaptureError, explain
 from tap_postgres_cdc.rows import KeyLossError
 from tap_postgres_cdc.settings import Settings, Tls
+
+if TYPE_CHECKING:
+    from tap_postgres_cdc.tunnel import Tunnel
 
 # The text of dates, numbers and names depends on these, and the snapshot and the stream have to
 # agree. A hidden row would be a lost row, so row-level security has to fail instead of filter.
@@ -44,14 +47,16 @@ def one_row(
 
 
 class Connector:
-    """Opens connections with the settings of a run.
+    """Opens connections with the settings of a run, through a tunnel if they name one.
 
-    `parameters` are those of libpq; certificates and keys are in memory, as files that only this
-    process and those it starts with `descriptors` can open.
+    Certificates and keys are in memory, as files that only this process and those it starts with
+    `descriptors` can open.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.descriptors: list[int] = []
+        self._settings = settings
+        self._tunnel: Tunnel | None = None
         self._files: list[Any] = []
         self._advice = {
             "host": settings.host,
@@ -60,7 +65,7 @@ class Connector:
         }
         options = " ".join(f"-c {name}={value}" for name, value in _SESSION.items())
         given = dict(settings.parameters)
-        self.parameters: dict[str, Any] = {
+        self._parameters: dict[str, Any] = {
             "connect_timeout": _CONNECT_SECONDS,
             "application_name": "tap-postgres-cdc",
             "keepalives_idle": 30,
@@ -76,14 +81,30 @@ class Connector:
             **self._tls_parameters(settings.tls),
         }
 
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Those of libpq, good until `close`; a tunnel is opened when they are first asked for.
+
+        Raises:
+            CaptureError: The tunnel can't be opened.
+        """
+        settings = self._settings
+        if settings.tunnel and not self._tunnel:
+            # Imported here, as half a second is too long for those who need none.
+            from tap_postgres_cdc.tunnel import LOOPBACK, Tunnel  # noqa: PLC0415
+
+            self._tunnel = Tunnel(settings.tunnel, settings.host, settings.port)
+            # The certificate is still that of `host`.
+            self._parameters |= {"hostaddr": LOOPBACK, "port": self._tunnel.port}
+        return self._parameters
+
     def connect(self) -> psycopg.Connection:
         """Open a connection for queries, in autocommit mode.
 
         Raises:
             CaptureError: It can't be opened.
         """
-        with self.errors():
-            return psycopg.connect(**self.parameters, autocommit=True)
+        return self._open()
 
     def connect_to_replicate(self) -> psycopg.Connection:
         """Open a connection that speaks the streaming replication protocol.
@@ -91,8 +112,7 @@ class Connector:
         Raises:
             CaptureError: It can't be opened.
         """
-        with self.errors():
-            return psycopg.connect(**self.parameters, autocommit=True, replication="database")
+        return self._open(replication="database")
 
     @contextmanager
     def errors(self) -> Iterator[None]:
@@ -106,7 +126,32 @@ class Connector:
         except KeyLossError as error:
             raise CaptureError(str(error)) from error
         except psycopg.Error as error:
+            if self._tunnel and (reason := self._tunnel.failure()):
+                raise CaptureError(reason) from error
             raise explain(error, **self._advice) from error
+
+    @contextmanager
+    def session(self) -> Iterator[psycopg.Connection]:
+        """A connection for queries; the connector is closed with it.
+
+        Raises:
+            CaptureError: It can't be opened, or was lost, or the server refused a query.
+        """
+        with closing(self), self.errors(), closing(self.connect()) as connection:
+            yield connection
+
+    def close(self) -> None:
+        """End the tunnel, and let go of certificates and keys."""
+        if self._tunnel:
+            self._tunnel.close()
+            self._tunnel = None
+        while self.descriptors:
+            os.close(self.descriptors.pop())
+
+    def _open(self, **parameters: Any) -> psycopg.Connection:
+        given = self.parameters
+        with self.errors():
+            return psycopg.connect(**given, autocommit=True, **parameters)
 
     def _tls_parameters(self, tls: Tls) -> dict[str, str]:
         parameters = {"sslmode": tls.mode}

@@ -1,8 +1,10 @@
 """What has to hold before a run: server, slot, state and privileges. Nothing is changed here."""
 
 import logging
+import os
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import psycopg
@@ -165,6 +167,15 @@ def check_readable(tables: Iterable[Captured], username: str) -> None:
             f'user "{username}" may not read all tables that have to be copied: their owner runs '
             f"{'; '.join(grants)}"
         )
+
+
+def open_env_file() -> Path | None:
+    """The file that Meltano reads secrets from, if others on this machine may read it too."""
+    file = Path(os.environ.get("MELTANO_PROJECT_ROOT", ""), ".env")
+    is_open = (
+        "MELTANO_PROJECT_ROOT" in os.environ and file.is_file() and file.stat().st_mode & 0o077
+    )
+    return file if is_open else None
 
 
 def warn_of_tables(tables: Iterable[Table], publication: Publication) -> None:

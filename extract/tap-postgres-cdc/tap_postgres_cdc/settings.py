@@ -9,6 +9,7 @@ from singer_sdk import typing as th
 
 from tap_postgres_cdc.errors import CaptureError
 
+TUNNEL_METHODS: Final = ("NO_TUNNEL", "SSH_KEY_AUTH", "SSH_PASSWORD_AUTH")
 TLS_MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 _LIBPQ_NAMES: Final = {
@@ -103,13 +104,42 @@ CONFIG_SCHEMA: Final[dict[str, Any]] = th.PropertiesList(
             th.Property(
                 "tunnel_method",
                 th.ObjectType(
-                    th.Property("tunnel_method", th.StringType, description="NO_TUNNEL."),
+                    th.Property(
+                        "tunnel_method",
+                        th.StringType,
+                        description=f"One of {', '.join(TUNNEL_METHODS)}; the first if not given.",
+                    ),
+                    th.Property(
+                        "tunnel_host", th.StringType, description="Name or address of the server."
+                    ),
+                    th.Property(
+                        "tunnel_port", th.IntegerType, description="Its port; 22 if not given."
+                    ),
+                    th.Property("tunnel_user", th.StringType, description="User to log in as."),
+                    th.Property(
+                        "ssh_key",
+                        th.StringType,
+                        secret=True,
+                        description="PEM text of the user's private key, without a passphrase.",
+                    ),
+                    th.Property(
+                        "tunnel_user_password",
+                        th.StringType,
+                        secret=True,
+                        description="Password of the user.",
+                    ),
                 ),
-                description="How the server is reached: directly.",
+                description="An SSH server through which the database is reached.",
             ),
         ),
         required=True,
         description="The settings of Airbyte's PostgreSQL connector.",
+    ),
+    th.Property(
+        "tunnel_host_key",
+        th.StringType,
+        description="Public key of the SSH server, or its line of a known_hosts file;"
+        " what ~/.ssh/known_hosts says if not given.",
     ),
     th.Property(
         "stream_name",
@@ -140,6 +170,18 @@ class Tls:
 
 
 @dataclass(frozen=True)
+class SshTunnel:
+    """The SSH server that forwards to the database; `key` is a PEM text, `host_key` a line."""
+
+    host: str
+    port: int
+    user: str
+    key: str | None = field(repr=False)
+    password: str | None = field(repr=False)
+    host_key: str | None
+
+
+@dataclass(frozen=True)
 class Settings:
     """What a run needs to know.
 
@@ -155,6 +197,7 @@ class Settings:
     username: str
     password: str | None = field(repr=False)
     tls: Tls
+    tunnel: SshTunnel | None
     parameters: Mapping[str, str]
     schemas: tuple[str, ...]
     publication: str
@@ -175,12 +218,6 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
     notices: list[str] = []
     warnings: list[str] = []
     publication, slot = _read_replication(block.get("replication_method") or {}, notices)
-    tunnel = (block.get("tunnel_method") or {}).get("tunnel_method") or "NO_TUNNEL"
-    if tunnel != "NO_TUNNEL":
-        raise CaptureError(
-            f"setting airbyte_config.tunnel_method: {tunnel} is not supported, only NO_TUNNEL; "
-            "open the tunnel beside the run (ssh -L) and point host and port at it"
-        )
     parameters = _read_parameters(block.get("jdbc_url_params") or "", warnings)
     tls = _read_tls(block, parameters.pop("sslmode", None), notices)
     return Settings(
@@ -190,6 +227,7 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
         username=_required(block, "username"),
         password=block.get("password"),
         tls=tls,
+        tunnel=_read_tunnel(block.get("tunnel_method") or {}, config.get("tunnel_host_key")),
         parameters=parameters,
         schemas=tuple(block.get("schemas") or ("public",)),
         publication=publication,
@@ -270,3 +308,24 @@ def _read_tls(block: Mapping[str, Any], parameter: str | None, notices: list[str
             "one of them is missing"
         )
     return tls
+
+
+def _read_tunnel(given: Mapping[str, Any], host_key: str | None) -> SshTunnel | None:
+    parent = "airbyte_config.tunnel_method"
+    method = given.get("tunnel_method") or "NO_TUNNEL"
+    if method not in TUNNEL_METHODS:
+        raise CaptureError(
+            f"setting {parent}.tunnel_method: {method} is unknown, use one of "
+            f"{', '.join(TUNNEL_METHODS)}"
+        )
+    if method == "NO_TUNNEL":
+        return None
+    by_key = method == "SSH_KEY_AUTH"
+    return SshTunnel(
+        host=_required(given, "tunnel_host", parent),
+        port=given.get("tunnel_port") or 22,
+        user=_required(given, "tunnel_user", parent),
+        key=_required(given, "ssh_key", parent) if by_key else None,
+        password=None if by_key else _required(given, "tunnel_user_password", parent),
+        host_key=host_key,
+    )

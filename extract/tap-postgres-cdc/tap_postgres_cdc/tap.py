@@ -4,8 +4,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -22,6 +22,7 @@ from tap_postgres_cdc.connection import Connector
 from tap_postgres_cdc.discovery import discover
 from tap_postgres_cdc.errors import CaptureError
 from tap_postgres_cdc.output import DirectOutput, Output, SdkOutput, WholeWriter
+from tap_postgres_cdc.prerequisites import open_env_file
 from tap_postgres_cdc.records import SEQUENCE
 from tap_postgres_cdc.settings import CONFIG_SCHEMA, Settings, read_settings
 from tap_postgres_cdc.state import State
@@ -107,16 +108,9 @@ class TapPostgresCDC(Tap):
         """
         return read_settings(self.config)
 
-    @contextmanager
-    def connection(self) -> Iterator[psycopg.Connection]:
-        """A connection for queries.
-
-        Raises:
-            CaptureError: It can't be opened, or the server refused a query.
-        """
-        connector = Connector(self.settings)
-        with connector.errors(), closing(connector.connect()) as connection:
-            yield connection
+    def connection(self) -> AbstractContextManager[psycopg.Connection]:
+        """A connection for queries, see `Connector.session`."""
+        return Connector(self.settings).session()
 
     def discover_streams(self) -> list[Stream]:
         """Streams of the publication's tables.
@@ -129,6 +123,8 @@ class TapPostgresCDC(Tap):
             self.logger.info("%s", notice)
         for warning in settings.warnings:
             self.logger.warning("%s", warning)
+        if file := open_env_file():
+            self.logger.warning("Other users of this machine may read %s: chmod 600 %s", file, file)
         with self.connection() as connection:
             publication = discover(
                 connection,

@@ -24,6 +24,7 @@ from sandbox.postgres import (
     embedded_programs,
     running,
 )
+from sandbox.ssh import SSHD, SshServer, running_ssh
 from sandbox.warehouse import Warehouse
 from tap_postgres_cdc.tap import TapPostgresCDC
 
@@ -102,6 +103,18 @@ class Source:
         self.sql(f"CREATE PUBLICATION {self.publication} {what}")
         if slot:
             self.sql(f"SELECT pg_create_logical_replication_slot('{self.slot}', 'pgoutput')")
+
+    def tunnel(self, ssh: SshServer, **changes: Any) -> None:
+        """Go through an SSH server, by key unless the changes say otherwise."""
+        self.block["tunnel_method"] = {
+            "tunnel_method": "SSH_KEY_AUTH",
+            "tunnel_host": HOST,
+            "tunnel_port": ssh.port,
+            "tunnel_user": ssh.user,
+            "ssh_key": ssh.key,
+            **changes,
+        }
+        self.options["tunnel_host_key"] = ssh.host_key
 
     @property
     def config(self) -> dict[str, Any]:
@@ -190,6 +203,27 @@ def debian() -> Path:
     """Programs of a server with TLS, which the embedded one lacks."""
     skip_without("15")
     return debian_programs()
+
+
+def skip_without_sshd() -> None:
+    if not SSHD.exists() and "CI" not in os.environ:
+        pytest.skip("OpenSSH's server is not installed: apt-get install openssh-server")
+
+
+@pytest.fixture(scope="session")
+def ssh() -> Iterator[SshServer]:
+    """An SSH server that forwards to wherever one likes."""
+    skip_without_sshd()
+    with running_ssh(settings={"LogLevel": "DEBUG1"}, with_password=True) as server:
+        yield server
+
+
+@pytest.fixture
+def own_ssh() -> Iterator[SshServer]:
+    """One that a test may kill."""
+    skip_without_sshd()
+    with running_ssh() as server:
+        yield server
 
 
 @pytest.fixture(params=SERVERS)

@@ -29,6 +29,12 @@ BLOCK: dict[str, Any] = {
     },
     "tunnel_method": {"tunnel_method": "NO_TUNNEL"},
 }
+TUNNEL = {
+    "tunnel_method": "SSH_KEY_AUTH",
+    "tunnel_host": "bastion.example.org",
+    "tunnel_user": "tunnel",
+    "ssh_key": "PEM",
+}
 
 
 def read(**changes: Any) -> Settings:
@@ -84,6 +90,17 @@ def test_jdbc_parameters_become_those_of_libpq() -> None:
     assert settings.warnings == ()
 
 
+def test_only_the_secret_of_the_method_is_used() -> None:
+    assert read().tunnel is None
+    both = {**TUNNEL, "tunnel_user_password": "word"}
+    by_key = read(tunnel_method=both).tunnel
+    by_password = read(tunnel_method={**both, "tunnel_method": "SSH_PASSWORD_AUTH"}).tunnel
+    assert by_key
+    assert by_password
+    assert (by_key.port, by_key.key, by_key.password) == (22, "PEM", None)
+    assert (by_password.key, by_password.password) == (None, "word")
+
+
 def test_unknown_jdbc_parameter_is_named() -> None:
     settings = read(jdbc_url_params="prepareThreshold=0")
     assert any("jdbc_url_params: prepareThreshold" in warning for warning in settings.warnings)
@@ -103,7 +120,14 @@ def test_unknown_jdbc_parameter_is_named() -> None:
         ({"replication_method": {"method": "Standard"}}, "method: Standard .* use CDC"),
         ({"replication_method": {"method": "Xmin"}}, "method: Xmin .* use CDC"),
         ({"replication_method": {"plugin": "wal2json"}}, "plugin: wal2json .* use pgoutput"),
-        ({"tunnel_method": {"tunnel_method": "SSH_KEY_AUTH"}}, "tunnel_method: SSH_KEY_AUTH"),
+        ({"tunnel_method": {"tunnel_method": "SSH"}}, "tunnel_method: SSH is unknown"),
+        ({"tunnel_method": {"tunnel_method": "SSH_KEY_AUTH"}}, "tunnel_host is missing"),
+        ({"tunnel_method": {**TUNNEL, "tunnel_user": None}}, "tunnel_user is missing"),
+        ({"tunnel_method": {**TUNNEL, "ssh_key": ""}}, "ssh_key is missing"),
+        (
+            {"tunnel_method": {**TUNNEL, "tunnel_method": "SSH_PASSWORD_AUTH"}},
+            "tunnel_user_password is missing",
+        ),
         ({"ssl_mode": {"mode": "full"}}, "ssl_mode.mode: full is unknown"),
         ({"ssl_mode": {"mode": "verify-ca"}}, "ca_certificate is missing"),
         (
@@ -147,9 +171,13 @@ def test_secrets_are_in_no_representation() -> None:
             "client_certificate": "CERT",
             "client_key": "SECRETKEY",
             "client_key_password": "KEYPASSWORD",
-        }
+        },
+        tunnel_method={**TUNNEL, "ssh_key": "SSHKEY"},
     )
-    assert not any(text in repr(settings) for text in ("s3cret", "SECRETKEY", "KEYPASSWORD"))
+    secrets = ("s3cret", "SECRETKEY", "KEYPASSWORD", "SSHKEY")
+    assert not any(text in repr(settings) for text in secrets)
+    password = {"tunnel_method": "SSH_PASSWORD_AUTH", "tunnel_user_password": "SSHPASSWORD"}
+    assert "SSHPASSWORD" not in repr(read(tunnel_method={**TUNNEL, **password}))
 
 
 def test_certificates_and_keys_are_in_no_directory() -> None:

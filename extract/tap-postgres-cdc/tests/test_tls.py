@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from conftest import NewSource, Source
 
+    from sandbox.ssh import SshServer
+
 # Of everyone but the superuser a certificate is wanted as well.
 AUTHENTICATION = """
 local all all trust
@@ -82,6 +84,20 @@ def test_certificates_reach_the_processes_that_copy(
         "ca_certificate": authority.cert_pem.bytes().decode().replace("\n", "\\n"),
     }
     assert len(tls.run().records("t")) == 1
+
+
+def test_verify_full_asks_for_the_database_s_name_also_through_a_tunnel(
+    tls: Source, authority: trustme.CA, ssh: SshServer
+) -> None:
+    tls.tunnel(ssh)
+    tls.block["host"] = "localhost"
+    tls.block["ssl_mode"] = {
+        "mode": "verify-full",
+        "ca_certificate": authority.cert_pem.bytes().decode(),
+    }
+    assert len(tls.run().records("t")) == 1
+    tls.block["host"] = "127.0.0.1"
+    refuse(tls, "certificate of 127.0.0.1:.* can't be trusted .*verify-full that host is a name")
 
 
 def test_verify_full_fails_with_a_wrong_host_name(tls: Source, authority: trustme.CA) -> None:

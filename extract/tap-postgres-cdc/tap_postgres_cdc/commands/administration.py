@@ -229,10 +229,13 @@ def administrator(settings: Settings, connector: Connector) -> Iterator[Administ
             f"{settings.database}: make them the same"
         )
     own: dict[str, Any] = {**connector.parameters, "user": None, "password": None}
+    if "host" in given or "port" in given:
+        # Another way than that of the settings, so not through their tunnel.
+        own |= {"hostaddr": None, "port": settings.port}
     parameters = {**own, **given}
     advice: dict[str, object] = {
-        "host": parameters["host"],
-        "port": parameters["port"],
+        "host": given.get("host", settings.host),
+        "port": given.get("port", settings.port),
         "username": parameters["user"],
     }
     try:

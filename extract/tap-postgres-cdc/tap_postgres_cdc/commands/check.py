@@ -19,6 +19,7 @@ from tap_postgres_cdc.commands.services import Service, detect
 from tap_postgres_cdc.connection import Connector, one_row
 from tap_postgres_cdc.discovery import discover
 from tap_postgres_cdc.errors import CaptureError
+from tap_postgres_cdc.prerequisites import open_env_file
 from tap_postgres_cdc.settings import Settings
 from tap_postgres_cdc.typecatalog import TypeCatalog
 
@@ -37,14 +38,16 @@ def check(settings: Settings, connector: Connector, service: Service | None) -> 
     Raises:
         CaptureError: The server could not be asked.
     """
+    secrets = [connection_advice.check_env_file(file)] if (file := open_env_file()) else []
     try:
         connection = connector.connect()
     except CaptureError as error:
         cause = str(error.__cause__ or "")
         service = service or detect(settings.host, ())
-        return [connection_advice.check_refusal(error.message, cause, settings, service)]
+        refusal = connection_advice.check_refusal(error.message, cause, settings, service)
+        return [refusal, *secrets]
     with connector.errors(), closing(connection):
-        return _check(settings, connector, connection, service)
+        return secrets + _check(settings, connector, connection, service)
 
 
 def _check(

@@ -60,7 +60,8 @@ def check_command(read: ReadSettings, service: str | None, form: str) -> None:
     if anything is wrong.
     """
     settings = read()
-    found = check(settings, Connector(settings), SERVICES[service] if service else None)
+    with closing(Connector(settings)) as connector:
+        found = check(settings, connector, SERVICES[service] if service else None)
     if form == "json":
         click.echo(json.dumps(findings.as_json(found)))
     else:
@@ -105,8 +106,10 @@ def setup_command(
         raise click.UsageError("--table and --all-tables exclude each other")
     settings = read()
     wanted = _wanted(settings, tables, all_tables=all_tables)
-    connector = Connector(settings)
-    with administrator(settings, connector) as admin:
+    with (
+        closing(Connector(settings)) as connector,
+        administrator(settings, connector) as admin,
+    ):
         if admin is None:
             if apply:
                 raise CaptureError(_missing_url("applied"))
@@ -178,7 +181,7 @@ def lag_command(
     """
     settings = read()
     connector = Connector(settings)
-    with connector.errors(), closing(connector.connect()) as connection:
+    with connector.session() as connection:
         found = lag.measure(settings, connector, connection)
     forms = {"text": lag.as_text, "json": lag.as_json, "prometheus": lag.as_prometheus}
     click.echo(forms[form](found))
@@ -196,8 +199,10 @@ def teardown_command(read: ReadSettings, *, yes: bool) -> None:
     printed. Tables and rows stay as they are, here and in the warehouse.
     """
     settings = read()
-    connector = Connector(settings)
-    with administrator(settings, connector) as admin:
+    with (
+        closing(Connector(settings)) as connector,
+        administrator(settings, connector) as admin,
+    ):
         if admin is None:
             for statement in statements.teardown(settings, None):
                 click.echo(f"{statement.sql};")

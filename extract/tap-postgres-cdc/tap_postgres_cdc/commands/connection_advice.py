@@ -1,6 +1,7 @@
 """What is right or wrong with a connection, or why there is none. Nothing here opens one."""
 
 import re
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from tap_postgres_cdc.commands.findings import Finding, Fix, Status
@@ -23,7 +24,16 @@ class Encryption(NamedTuple):
 def check_connection(settings: Settings, role: Role) -> Finding:
     """Say whom and what the settings reach."""
     found = f"connected to {settings.host}:{settings.port}, database {settings.database}"
-    return Finding("connection", Status.OK, f"{found}, as {role.name}")
+    through = ""
+    if settings.tunnel:
+        through = f", through the SSH server {settings.tunnel.host}:{settings.tunnel.port}"
+    return Finding("connection", Status.OK, f"{found}, as {role.name}{through}")
+
+
+def check_env_file(file: Path) -> Finding:
+    """Say that others on this machine may read the file that secrets come from."""
+    found = f"other users of this machine may read {file}, which holds secrets"
+    return Finding("env_file", Status.WARNING, found, Fix("you", do=f"chmod 600 {file}"))
 
 
 def check_refusal(message: str, cause: str, settings: Settings, service: Service) -> Finding:
