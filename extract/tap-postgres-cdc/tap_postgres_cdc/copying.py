@@ -20,7 +20,7 @@ class CopyJob(NamedTuple):
         query: SQL of the COPY.
         columns: What the query selects, in order.
         suffix: The end of every record, after the last column's value.
-        part: oid of what the query reads.
+        part: oid of what the query reads, 0 if it does not matter whether that is rewritten.
         relfilenode: Of the part, as the snapshot sees it.
     """
 
@@ -28,8 +28,8 @@ class CopyJob(NamedTuple):
     query: str
     columns: tuple[Column, ...]
     suffix: bytes
-    part: int
-    relfilenode: int
+    part: int = 0
+    relfilenode: int | None = None
 
 
 class Batch(NamedTuple):
