@@ -29,11 +29,10 @@ SELECT c.oid::bigint AS oid, p.schemaname AS schema, p.tablename AS name, p.rowf
   (SELECT max(attnum) FROM pg_attribute WHERE attrelid = c.oid) AS attributes,
   (
     SELECT coalesce(jsonb_agg(jsonb_build_array(a.attnum, a.attname, a.atttypid::bigint,
-      a.atttypmod, a.attndims, EXISTS (
+      a.atttypmod, a.attndims, a.atthasmissing OR (
         -- Of a partitioned table it is the partitions that have the rows.
-        SELECT FROM pg_attribute x WHERE x.attname = a.attname AND x.atthasmissing
-          AND (x.attrelid = c.oid
-            OR x.attrelid IN (SELECT relid FROM pg_partition_tree(c.oid)))
+        c.relkind = 'p' AND EXISTS (SELECT FROM pg_attribute x WHERE x.attname = a.attname
+          AND x.atthasmissing AND x.attrelid IN (SELECT relid FROM pg_partition_tree(c.oid)))
       ),
       has_column_privilege(c.oid, a.attnum, 'SELECT')) ORDER BY a.attnum), '[]')
     FROM pg_attribute a
@@ -56,10 +55,10 @@ SELECT c.oid::bigint AS oid, p.schemaname AS schema, p.tablename AS name, p.rowf
       pg_relation_size(l.oid) / current_setting('block_size')::int, l.reltuples,
       has_any_column_privilege(l.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE'))
       ORDER BY l.oid)
-    FROM pg_class l JOIN pg_namespace n ON n.oid = l.relnamespace
-    WHERE CASE c.relkind WHEN 'p'
-      THEN l.oid IN (SELECT relid FROM pg_partition_tree(c.oid) WHERE isleaf)
-      ELSE l.oid = c.oid END AND l.relkind = 'r'
+    FROM (SELECT c.oid WHERE c.relkind <> 'p' UNION ALL
+      SELECT relid FROM pg_partition_tree(c.oid) WHERE c.relkind = 'p' AND isleaf) leaf(oid)
+    JOIN pg_class l USING (oid) JOIN pg_namespace n ON n.oid = l.relnamespace
+    WHERE l.relkind = 'r'
   ) AS parts
 FROM pg_publication_tables p
 JOIN pg_publication pub USING (pubname)
