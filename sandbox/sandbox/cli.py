@@ -13,9 +13,6 @@ from typing import Any
 import click
 
 from sandbox import services
-from sandbox.demo_http import demo_http
-from sandbox.demo_postgres import demo_postgres
-from sandbox.http import HttpSandbox, World, recorded
 from sandbox.http.faults import KINDS
 from sandbox.meltano import project_root
 from sandbox.oso import ROWS
@@ -75,6 +72,9 @@ def http(
 
     More comics appear with `curl -X POST 'http://127.0.0.1:8480/xkcd/publish?count=5'`.
     """
+    # Web servers are slow to import.
+    from sandbox.http import HttpSandbox, World, recorded  # noqa: PLC0415
+
     world = World.generate(
         comics=comics, organizations=organizations, repositories=repositories, releases=releases
     )
@@ -101,6 +101,8 @@ def http(
 @main.command("demo-http")
 def run_demo_http() -> None:
     """Run the example tap against a local server and show what it wrote."""
+    from sandbox.demo_http import demo_http  # noqa: PLC0415  # web servers are slow to import
+
     demo_http()
 
 
@@ -117,7 +119,10 @@ scale_option = click.option(
 @scale_option
 def run_demo(scale: float) -> None:
     """Copy a PostgreSQL database into a BigQuery, change it, bring the changes, compare."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    from sandbox.demo_postgres import demo_postgres  # noqa: PLC0415  # Google's library is slow
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     demo_postgres(scale)
 
 

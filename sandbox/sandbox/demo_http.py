@@ -7,14 +7,16 @@ import shutil
 import time
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
 from sandbox.http import HttpSandbox, World
 from sandbox.meltano import Meltano, project_root
+from sandbox.terminal import open_console
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from rich.console import Console
 
 STREAMS = ("xkcd_comics", "github_repositories", "github_releases")
 STATE_ID = "dev:tap-oso-example-to-target-jsonl"
@@ -24,7 +26,7 @@ NEW_COMICS = 5
 
 def demo_http() -> None:
     """Run the example tap twice against a local server: everything, then only what is new."""
-    console = Console(highlight=False)
+    console = open_console()
     root = project_root()
     folder = root / "output" / "demo-http"
     shutil.rmtree(folder, ignore_errors=True)

@@ -87,7 +87,9 @@ class Meltano:
             check=False,
         )
         if check and result.returncode != 0:
-            tail = "\n".join(result.stderr.splitlines()[-15:])
+            # Meltano draws frames around tracebacks of its own, which hide the reason.
+            lines = [line for line in result.stderr.splitlines() if line[:1] not in "│╭╰"]
+            tail = "\n".join(lines[-15:])
             raise RuntimeError(f"meltano {' '.join(arguments)} failed:\n{tail}")
         return result
 
