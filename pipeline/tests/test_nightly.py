@@ -43,6 +43,8 @@ pytestmark = pytest.mark.timeout(900)
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the image of the project holds: a clone with the plugins in it."""
     folder = clone(ROOT, tmp_path_factory.mktemp("image") / "project")
+    (folder / ".tools").unlink()
+    subprocess.run(["images/uv"], cwd=folder, env=bare(), check=True)
     subprocess.run(["images/project"], cwd=folder, env=bare(), check=True)
     (folder / ".tools").symlink_to(ROOT / ".tools")
     runs = tmp_path_factory.mktemp("runs")
@@ -237,6 +239,17 @@ def test_the_project_image_writes_nothing_beside_its_temporary_folder(
     assert done.returncode == 0, done.stderr
     assert "xkcd_comics: 20 rows" in done.stderr
     assert written(project) == before
+
+
+def test_the_images_are_built_by_what_is_tested_here() -> None:
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    assert [line.removeprefix("RUN ") for line in lines if line.startswith("RUN ")] == [
+        "images/uv",
+        'images/connector "$CONNECTOR" /opt/connector',
+        "images/project",
+    ]
+    users = [line for line in lines if line.startswith("USER ")]
+    assert users == ["USER 65532:65532"] * 2
 
 
 def test_the_project_image_is_tried_as_the_workflow_does(project: Path) -> None:
