@@ -15,7 +15,6 @@ from click.testing import CliRunner
 from new_tap.cli import main
 from new_tap.copy import new_files
 from new_tap.names import Names
-from sandbox.clone import clone
 from sandbox.http import HttpSandbox, World
 from sandbox.meltano import Meltano
 
@@ -33,19 +32,6 @@ def run(folder: Path, *command: str) -> str:
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
-
-
-@pytest.fixture(scope="module", name="made")
-def make_tap(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone with the new tap in it."""
-    folder = clone(ROOT, tmp_path_factory.mktemp("clone"))
-    last_lines = run(folder, "make", "new-tap", f"NAME={TAP}").splitlines()[-3:]
-    assert last_lines == [
-        f"  make test ARGS={TAP}/tests",
-        f"  .venv/bin/meltano config test {TAP}",
-        f"  .venv/bin/meltano run {TAP} target-jsonl",
-    ]
-    return folder
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,10 @@ SOURCES = f"""\
 - {{tap: {EXAMPLE}, dataset: example}}
 - {{tap: {DATABASE}, dataset: partner}}
 """
+LOCKED = {
+    package["name"]: package["version"]
+    for package in tomllib.loads((ROOT / "uv.lock").read_text())["package"]
+}
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -38,6 +43,8 @@ pytestmark = pytest.mark.timeout(900)
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the image of the project holds: a clone with the plugins in it."""
     folder = clone(ROOT, tmp_path_factory.mktemp("image") / "project")
+    (folder / ".tools").unlink()
+    subprocess.run(["images/uv"], cwd=folder, env=bare(), check=True)
     subprocess.run(["images/project"], cwd=folder, env=bare(), check=True)
     (folder / ".tools").symlink_to(ROOT / ".tools")
     runs = tmp_path_factory.mktemp("runs")
@@ -234,6 +241,17 @@ def test_the_project_image_writes_nothing_beside_its_temporary_folder(
     assert written(project) == before
 
 
+def test_the_images_are_built_by_what_is_tested_here() -> None:
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    assert [line.removeprefix("RUN ") for line in lines if line.startswith("RUN ")] == [
+        "images/uv",
+        'images/connector "$CONNECTOR" /opt/connector',
+        "images/project",
+    ]
+    users = [line for line in lines if line.startswith("USER ")]
+    assert users == ["USER 65532:65532"] * 2
+
+
 def test_the_project_image_is_tried_as_the_workflow_does(project: Path) -> None:
     command = ["images/check", "project", ".venv/bin/oso-pipeline"]
     subprocess.run(command, cwd=project, env=bare(), check=True, capture_output=True)
@@ -259,8 +277,22 @@ def test_a_connector_image_holds_the_connector_and_its_locked_dependencies_only(
     assert tried.returncode == 0, tried.stderr
     assert tried.stdout.startswith(name if name != "target-bigquery" else "target-bigquery")
     assert written(place) == before
-    listed = ["uv", "pip", "list", "--quiet", "--format", "freeze", "--python", str(place)]
-    packages = subprocess.run(listed, capture_output=True, text=True, check=True).stdout
-    names = {line.split("==")[0] for line in packages.splitlines()}
-    assert name in names
-    assert not names & {"meltano", "pytest", "ruff", "oso-connect-sandbox", "bqemulator"}
+    found = versions(place)
+    assert found.items() <= LOCKED.items()
+    assert name in found
+    assert not set(found) & {"meltano", "pytest", "ruff", "oso-connect-sandbox", "bqemulator"}
+
+
+def versions(environment: Path) -> dict[str, str]:
+    """The packages of an environment."""
+    command = [str(ROOT / ".tools/bin/uv"), "pip", "list", "--format", "json", "--python"]
+    done = subprocess.run([*command, str(environment)], capture_output=True, text=True, check=True)
+    return {package["name"]: package["version"] for package in json.loads(done.stdout)}
+
+
+def test_the_plugins_of_the_image_have_the_locked_versions(project: Path) -> None:
+    for plugin in ("extractors/tap-oso-example", "loaders/target-bigquery"):
+        found = versions(project / ".meltano" / plugin / "venv")
+        found.pop("pip", None)
+        assert len(found) > 10
+        assert found.items() <= LOCKED.items()
