@@ -20,6 +20,7 @@ from tap_postgres_cdc.commands.administration import (
     administrator,
     run_as_role,
 )
+from tap_postgres_cdc.commands.adoption import adopt
 from tap_postgres_cdc.commands.check import check
 from tap_postgres_cdc.commands.services import SERVICES, Service, detect
 from tap_postgres_cdc.commands.statements import Statement, TableName, Wanted
@@ -120,8 +121,8 @@ def setup_command(
             return
         of = SERVICES[service] if service else admin.service()
         _check_wanted(wanted, of, is_superuser=admin.is_superuser)
-        wanted = wanted._replace(tables=admin.find_tables(wanted.tables))
-        schemas = {*settings.schemas, *(table.schema for table in wanted.tables)}
+        wanted = admin.find_tables(wanted)
+        schemas = {*settings.schemas, *(table.schema for table in wanted.partitions)}
         existing = admin.existing(of, sorted(schemas))
         plan = statements.setup(settings, of, wanted, existing)
         if not plan:
@@ -137,16 +138,21 @@ def _apply_setup(
 ) -> None:
     _check_terminal(yes=yes)
     for statement in plan:
-        click.echo(f"-- {statement.purpose}\n{statement.sql};")
-        if not yes and not click.confirm("Run it?", default=True):
-            click.echo("left out")
-            continue
         if statement.by_role:
             _check_wal_level(admin, of)
-            run_as_role(connector, statement)
+        click.echo(f"-- {statement.purpose}\n{statement.sql};")
+        if yes or click.confirm("Run it?", default=True):
+            _run(admin, connector, statement, of)
         else:
-            admin.run(statement, of)
+            click.echo("-- left out")
     click.echo("Done: the command check says whether everything is there.")
+
+
+def _run(admin: Administrator, connector: Connector, statement: Statement, of: Service) -> None:
+    if statement.by_role:
+        run_as_role(connector, statement)
+    else:
+        admin.run(statement, of)
 
 
 def _check_wal_level(admin: Administrator, of: Service) -> None:
@@ -209,7 +215,7 @@ def teardown_command(read: ReadSettings, *, yes: bool) -> None:
                 "of the server: wait until the run is over, or end it"
             )
         member = "" if admin.is_superuser else admin.name
-        plan = statements.teardown(settings, leftovers, member)
+        plan = statements.teardown(settings, leftovers, member, slot_by_role=not admin.replicates)
         if leftovers.kept:
             click.echo(f"-- The role {settings.username} stays: {leftovers.kept}.")
         if not plan:
@@ -221,11 +227,31 @@ def teardown_command(read: ReadSettings, *, yes: bool) -> None:
         if not yes and not click.confirm("Remove all of this?", default=False):
             raise CaptureError("nothing was removed")
         for statement in plan:
-            admin.run(statement, SERVICES["plain"])
+            _run(admin, connector, statement, SERVICES["plain"])
     click.echo("Done. What Meltano knows of the pipeline goes with meltano state clear.")
 
 
-COMMANDS: Final = (check_command, setup_command, lag_command, teardown_command)
+@click.command("adopt")
+@click.pass_obj
+def adopt_command(read: ReadSettings) -> None:
+    """Print a state that goes on from where another tool stopped, such as Airbyte's connector.
+
+    It says that every published table is in the warehouse, up to where the slot was read. Set it
+    with meltano state set after the last run of the other tool, which must not read the slot again.
+    """
+    settings = read()
+    connector = Connector(settings)
+    with connector.session() as connection:
+        click.echo(json.dumps(adopt(settings, connector, connection).to_dict()))
+
+
+COMMANDS: Final = (
+    check_command,
+    setup_command,
+    lag_command,
+    adopt_command,
+    teardown_command,
+)
 
 
 def _wanted(settings: Settings, tables: Sequence[str], *, all_tables: bool) -> Wanted:

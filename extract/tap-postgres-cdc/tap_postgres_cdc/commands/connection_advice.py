@@ -61,7 +61,11 @@ def check_refusal(message: str, cause: str, settings: Settings, service: Service
         bits = 128 if ":" in address else 32
         wrong = f"the server's pg_hba.conf lets nobody in this way ({found[0][27:]})"
         line = f"{kind} {database} {role} {address}/{bits} scram-sha-256"
-        fix = Fix("whoever runs the server", do=f"add to pg_hba.conf the line {line}, and reload")
+        add = f"add to pg_hba.conf the line {line}, and reload"
+        fix = Fix("whoever runs the server", do=add)
+        if settings.tls.mode == "disable":
+            note = f"if it still does not: whoever runs the server has to {add}"
+            fix = Fix("you", do="set airbyte_config.ssl_mode.mode to require", note=note)
     elif "password authentication failed" in cause or "does not exist" in cause:
         setup = "if there is no such role yet, the command setup makes it"
         fix = Fix("you", do=advice, note="" if "database" in wrong else setup)

@@ -38,13 +38,13 @@ SELECT current_setting('server_version_num')::int AS version,
 _ROLE: Final = """
 SELECT rolname AS name, rolsuper AS is_superuser, rolreplication AS replicates,
   rolbypassrls OR rolsuper AS bypasses_rls, rolconnlimit AS connection_limit,
-  rolvaliduntil AS valid_until,
+  CASE WHEN isfinite(rolvaliduntil) THEN rolvaliduntil END AS valid_until,
   has_database_privilege(current_database(), 'CONNECT') AS connects
 FROM pg_roles WHERE rolname = current_user
 """
 
 _SCHEMAS: Final = """
-SELECT wanted AS name, n.oid IS NOT NULL AS exists, n.nspowner::regrole::text AS owner,
+SELECT wanted AS name, n.oid IS NOT NULL AS exists, pg_get_userbyid(n.nspowner) AS owner,
   coalesce(has_schema_privilege(n.oid, 'USAGE'), false) AS usable
 FROM unnest(%s::text[]) wanted LEFT JOIN pg_namespace n ON n.nspname = wanted
 """
@@ -62,7 +62,7 @@ FROM pg_replication_slots s WHERE slot_name = %s
 """
 
 _PUBLICATION: Final = """
-SELECT pubowner::regrole::text AS owner, puballtables AS all_tables, pubinsert AS inserts,
+SELECT pg_get_userbyid(pubowner) AS owner, puballtables AS all_tables, pubinsert AS inserts,
   pubupdate AS updates, pubdelete AS deletes, pubtruncate AS truncates, pubviaroot AS via_root,
   to_jsonb(p) ->> 'pubgencols' AS generated_columns,
   ARRAY(SELECT n.nspname::text FROM pg_publication_namespace s JOIN pg_namespace n
@@ -71,7 +71,7 @@ FROM pg_publication p WHERE pubname = %s
 """
 
 _RELATIONS: Final = """
-SELECT c.oid::bigint, n.nspname AS schema, c.relname AS name, c.relowner::regrole::text AS owner,
+SELECT c.oid::bigint, n.nspname AS schema, c.relname AS name, pg_get_userbyid(c.relowner) AS owner,
   c.relkind AS kind, c.relpersistence AS persistence, c.relispartition AS is_partition,
   pub.tablename IS NOT NULL AS is_published,
   (n.nspname = ANY (%(covered)s) OR %(all)s) AS is_covered,
@@ -85,7 +85,10 @@ SELECT c.oid::bigint, n.nspname AS schema, c.relname AS name, c.relowner::regrol
     AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum) AS columns,
   ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0
     AND NOT a.attisdropped AND a.attgenerated <> '' ORDER BY a.attnum) AS generated_columns,
-  coalesce(pub.attnames::text[], '{}') AS published_columns,
+  -- Before 18 the view lists generated columns, but they are never published.
+  ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid
+    AND a.attname = ANY (pub.attnames) AND (a.attgenerated = ''
+      OR current_setting('server_version_num')::int >= 180000)) AS published_columns,
   c.relreplident AS identity,
   ARRAY(SELECT a.attname::text FROM pg_index i
     CROSS JOIN unnest(i.indkey::int[]) WITH ORDINALITY k(attnum, position)
@@ -186,7 +189,6 @@ class Relation(NamedTuple):
     """A table of the schemas of the settings, whether it is published or not.
 
     Attributes:
-        owner: Quoted, as `regrole` gives it.
         kind: `pg_class.relkind`: r, p or f.
         persistence: `pg_class.relpersistence`.
         is_covered: Whether the publication is for all tables, or for its schema.

@@ -110,18 +110,13 @@ def _judge_key(case: _Case) -> _Verdict | None:
 
 
 def _judge_partitions(case: _Case) -> _Verdict | None:
-    """Rows of a partitioned table should arrive as its rows, and all of them."""
-    relation = case.relation
-    if relation.is_partition and not case.publication.via_root:
-        name = identifier(case.name)
-        statement = f"ALTER PUBLICATION {name} SET (publish_via_partition_root = true)"
-        found = "a partition, which becomes a table of its own in the warehouse"
-        return Status.WARNING, found, Fix(case.by_publisher, (statement,))
-    if relation.foreign_parts:
-        fix = Fix("you", do="capture them from the server that has them")
-        found = f"partitions on another server are left out: {listed(relation.foreign_parts)}"
-        return Status.WARNING, found, fix
-    return None
+    """Rows of a partitioned table should arrive as its rows."""
+    if not case.relation.is_partition or case.publication.via_root:
+        return None
+    name = identifier(case.name)
+    statement = f"ALTER PUBLICATION {name} SET (publish_via_partition_root = true)"
+    found = "a partition, which becomes a table of its own in the warehouse"
+    return Status.WARNING, found, Fix(case.by_publisher, (statement,))
 
 
 _RULES: Final = (
@@ -194,6 +189,9 @@ def _notes(publication: PublicationFacts, relation: Relation) -> list[str]:
         notes.append(note)
     if relation.row_filter:
         notes.append(f"only rows where {relation.row_filter}")
+    if relation.foreign_parts:
+        # Such a table can't have a key either, which is what its line warns of.
+        notes.append(f"partitions on another server are left out: {listed(relation.foreign_parts)}")
     if relation.large_columns:
         notes.append(f"can hold large values: {listed(relation.large_columns)}")
     return notes
