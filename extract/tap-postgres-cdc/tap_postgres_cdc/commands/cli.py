@@ -242,7 +242,8 @@ def adopt_command(read: ReadSettings) -> None:
     settings = read()
     connector = Connector(settings)
     with connector.session() as connection:
-        click.echo(json.dumps(adopt(settings, connector, connection).to_dict()))
+        state = adopt(settings, connector, connection)
+    click.echo(json.dumps({"singer_state": state.to_dict()}))
 
 
 COMMANDS: Final = (
