@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import psycopg
 
 from tap_postgres_cdc.errors import CaptureError, explain
+from tap_postgres_cdc.rows import KeyLossError
 from tap_postgres_cdc.settings import Settings, Tls
 
 if TYPE_CHECKING:
@@ -115,13 +116,15 @@ class Connector:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Turn errors of the server and of the connection into one line.
+        """Turn errors of the server, of the connection and of keys into one line.
 
         Raises:
-            CaptureError: Instead of `psycopg.Error`.
+            CaptureError: Instead of `psycopg.Error` and `KeyLossError`.
         """
         try:
             yield
+        except KeyLossError as error:
+            raise CaptureError(str(error)) from error
         except psycopg.Error as error:
             if self._tunnel and (reason := self._tunnel.failure()):
                 raise CaptureError(reason) from error

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import signal
 import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,8 @@ from tap_postgres_cdc.replication import start_replication
 from tap_postgres_cdc.settings import read_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import click
     from conftest import NewSource, Source
 
@@ -293,6 +296,33 @@ def test_setup_asks_before_each_statement(commands: Commands) -> None:
     assert output.count("-- left out") == 1
     assert source.sql("SELECT count(*) FROM pg_publication") == [(1,)]
     assert source.sql("SELECT count(*) FROM pg_replication_slots") == [(0,)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_setup_that_is_stopped_leaves_no_slot_that_nobody_reads(
+    commands: Commands, number: signal.Signals
+) -> None:
+    """A transaction that is running holds the making of the slot up."""
+    source = commands.source
+    with closing(source.connect(autocommit=False)) as other:
+        other.execute("INSERT INTO votes VALUES (101)")
+        process = source.start("setup", "--table", "votes", "--apply", "--yes")
+        slots = "SELECT count(*) FROM pg_replication_slots"
+        wait_until(lambda: source.sql(slots) == [(1,)])
+        process.send_signal(number)
+        _, log = process.communicate(timeout=30)
+        assert process.returncode
+        assert b"Traceback" not in log
+        wait_until(lambda: source.sql(slots) == [(0,)])
+    commands.run(setup_command, "--table", "votes", "--apply", "--yes")
+    assert commands.check()["ready"]
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 # Managed services

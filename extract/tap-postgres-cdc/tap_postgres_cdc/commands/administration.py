@@ -252,4 +252,7 @@ def run_as_role(connector: Connector, statement: Statement) -> None:
         CaptureError: The role can't connect, or the server refused.
     """
     with connector.errors(), closing(connector.connect()) as connection:
+        # Making a slot waits for transactions that are running; should we be killed meanwhile, the
+        # server is not to make it for nobody.
+        connection.execute("SET client_connection_check_interval = '2s'")
         connection.execute(statement.sql.encode())

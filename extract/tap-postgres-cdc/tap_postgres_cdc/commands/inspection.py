@@ -109,21 +109,24 @@ SELECT c.oid::bigint, n.nspname AS schema, c.relname AS name, pg_get_userbyid(c.
         SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND NOT a.attnotnull
           AND a.attnum = ANY ((i.indkey::int[])[0:i.indnkeyatts - 1]))
     ORDER BY i.indnkeyatts, x.relname LIMIT 1) AS unique_index,
-  ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0
-    AND NOT a.attisdropped AND a.attlen = -1 AND a.attstorage IN ('x', 'e') AND EXISTS (
-      SELECT FROM pg_class l WHERE l.reltoastrelid <> 0 AND pg_relation_size(l.reltoastrelid) > 0
-        AND (l.oid = c.oid OR l.oid IN (SELECT relid FROM pg_partition_tree(c.oid))))
+  ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE parts.has_large AND a.attrelid = c.oid
+    AND a.attnum > 0 AND NOT a.attisdropped AND a.attlen = -1 AND a.attstorage IN ('x', 'e')
     ORDER BY a.attnum) AS large_columns,
-  (SELECT coalesce(sum(pg_table_size(l.oid)), 0)::bigint FROM pg_class l WHERE CASE c.relkind
-    WHEN 'p' THEN l.oid IN (SELECT relid FROM pg_partition_tree(c.oid) WHERE isleaf)
-    ELSE l.oid = c.oid END) AS size,
-  ARRAY(SELECT l.oid::regclass::text FROM pg_class l WHERE c.relkind = 'p' AND l.relkind = 'f'
-    AND l.oid IN (SELECT relid FROM pg_partition_tree(c.oid))) AS foreign_parts
+  coalesce(parts.size, 0) AS size, coalesce(parts.foreign_parts, '{}') AS foreign_parts
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_publication_tables pub
   ON pub.pubname = %(publication)s AND pub.schemaname = n.nspname AND pub.tablename = c.relname
 LEFT JOIN pg_publication_rel pr ON pr.prrelid = c.oid
   AND pr.prpubid = (SELECT oid FROM pg_publication WHERE pubname = %(publication)s)
+CROSS JOIN LATERAL (
+  SELECT sum(pg_table_size(l.oid))::bigint AS size,
+    bool_or(l.reltoastrelid <> 0 AND pg_relation_size(l.reltoastrelid) > 0) AS has_large,
+    array_agg(l.oid::regclass::text) FILTER (WHERE c.relkind = 'p' AND l.relkind = 'f')
+      AS foreign_parts
+  FROM (SELECT c.oid WHERE c.relkind <> 'p' UNION ALL
+    SELECT t.relid FROM pg_partition_tree(c.oid) t WHERE c.relkind = 'p' AND t.isleaf) leaf
+  JOIN pg_class l ON l.oid = leaf.oid
+) parts
 WHERE n.nspname = ANY (%(schemas)s) AND c.relkind IN ('r', 'p', 'f')
 ORDER BY n.nspname, c.relname
 """

@@ -138,10 +138,10 @@ def check_copy_time(
     if sample is None:
         return Finding("first_copy", Status.OK, found)
     seconds = max(size / sample.rate, rows / PIPE_ROWS)
-    found += (
-        f", in about {duration(max(seconds, 1))} (measured on {sample.table}: "
-        f"{data_size(sample.rate)}/s)"
-    )
+    found += f", in about {duration(max(seconds, 1))}: {sample.table} was just read at "
+    found += f"{data_size(sample.rate)}/s"
+    if rows / PIPE_ROWS > size / sample.rate:
+        found += f", but Meltano moves no more than about {PIPE_ROWS:,} rows/s"
     details = {"seconds": round(seconds, 1), "bytes_per_second": round(sample.rate)}
     return Finding("first_copy", Status.OK, found, details=details)
 

@@ -186,7 +186,8 @@ def _slot(settings: Settings, there: Existing) -> list[Statement]:
     if there.slot:
         return []
     sql = f"SELECT pg_create_logical_replication_slot({literal(settings.slot)}, 'pgoutput')"
-    return [Statement("from here on the server keeps its log for us", sql, by_role=True)]
+    purpose = "from here on the server keeps its log for us, once transactions now running are over"
+    return [Statement(purpose, sql, by_role=True)]
 
 
 def as_script(settings: Settings, service: Service, statements: Sequence[Statement]) -> str:
