@@ -3,7 +3,6 @@
 import os
 import re
 import subprocess
-import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -41,7 +40,7 @@ def blocks(page: str) -> list[Block]:
     for match in _FENCE.finditer(page):
         headings = [h[1] for h in _HEADING.finditer(_FENCE.sub("", page[: match.start()]))]
         line = page.count("\n", 0, match.start()) + 1
-        text = textwrap.dedent(match[3])
+        text = re.sub(f"^{match[1]}", "", match[3], flags=re.MULTILINE)
         found.append(Block(match[2], text, headings[-1] if headings else "", line))
     return found
 
