@@ -94,6 +94,19 @@ def test_every_connection_goes_through_the_tunnel(
     assert authorized >= 6
 
 
+def test_commands_go_through_the_tunnel(table: Source, ssh: SshServer) -> None:
+    table.tunnel(ssh)
+    shown = {
+        "check": f"as postgres, through the SSH server 127.0.0.1:{ssh.port}",
+        "lag": f"slot                {table.slot} of database",
+        "adopt": '"confirmed_lsn": ',
+    }
+    for command, text in shown.items():
+        stdout, stderr = table.start(command).communicate(timeout=60)
+        assert text in stdout.decode()
+        assert "Traceback" not in stderr.decode()
+
+
 def test_escaped_line_breaks_in_a_key_are_understood(table: Source, ssh: SshServer) -> None:
     table.tunnel(ssh, ssh_key=ssh.key.strip().replace("\n", "\\n"))
     table.run()

@@ -2,7 +2,8 @@
 
 Sequence is the order of arrival; order is the value of the stream's bookmark column. A record
 changes a row only if its order is at or above the row's, so what comes late or twice changes
-nothing. All statements can be run again.
+nothing; a greater version of the stream counts whatever its order, as the source may be another
+server. All statements can be run again.
 
 https://cloud.google.com/bigquery/docs/reference/standard-sql/dml-syntax#merge_statement
 """
@@ -39,6 +40,7 @@ class Load:
     columns: tuple[TargetColumn, ...]
     keys: tuple[str, ...] = ()
     order: str | None = None
+    version: str | None = None  # column of the version of the stream that a row is of
     deletes: tuple[str, ...] = ()  # columns of the stream that mark a delete
     metadata: frozenset[str] = frozenset()  # columns that a delete sets, beside order and deletes
     revived: tuple[str, ...] = ()  # columns of the table, not of the stream, that mark a delete
@@ -72,7 +74,7 @@ def merge(load: Load) -> str:
     if load.order:
         newest = f"{_typed(_column(load, load.order))} DESC, {newest}"
         order = quoted(load.order)
-        guard = f" AND (T.{order} IS NULL OR S.{order} >= T.{order})"
+        guard = f" AND (T.{order} IS NULL OR S.{order} >= T.{order}{_or_newer_version(load)})"
     select = _list(f"{_typed(column)} AS {quoted(column.name)}" for column in load.columns)
     updates = [
         f"{quoted(c.name)} = S.{quoted(c.name)}" for c in load.columns if c.name not in load.keys
@@ -239,7 +241,15 @@ def _applies(load: Load, name: str) -> str:
     if not load.order:
         return "TRUE"
     order = f"T.{quoted(load.order)}"
-    return f"(S.{name}_free OR {order} IS NULL OR S.{name}__order >= {order})"
+    newer = _or_newer_version(load)
+    return f"(S.{name}_free OR {order} IS NULL OR S.{name}__order >= {order}{newer})"
+
+
+def _or_newer_version(load: Load) -> str:
+    if not load.version:
+        return ""
+    version = quoted(load.version)
+    return f" OR S.{version} > IFNULL(T.{version}, -1)"
 
 
 def _matched(guard: str, updates: list[str], load: Load) -> str:

@@ -17,6 +17,7 @@ from target_bigquery.sql import SEQUENCE, Load, TargetColumn
 from target_bigquery.tables import (
     DELETE_COLUMNS,
     METADATA,
+    TABLE_VERSION,
     NewColumn,
     StoredTable,
     TablePlan,
@@ -172,6 +173,7 @@ def open_stream(
             columns=tuple(_target_columns(columns, metadata=metadata)),
             keys=keys,
             order=order,
+            version=TABLE_VERSION if metadata else None,
             deletes=deletes,
             metadata=metadata_columns([*names, *(METADATA if metadata else ())]),
             revived=needed.revived,

@@ -250,6 +250,22 @@ def test_a_new_version_hard_deletes_the_rows_of_older_ones(dataset: Any) -> None
     assert dataset.rows("s", "id") == [(2,), (3,)]
 
 
+@pytest.mark.parametrize("has_delete", [False, True])
+def test_a_row_of_a_new_version_counts_whatever_its_order(dataset: Any, has_delete: bool) -> None:
+    """A database that moved to another server starts its log, and so the order, anew."""
+    old = {"id": 1, "a": "old", "n": 1000}
+    dataset.load([CDC, versioned(old, 1), versioned({**old, "id": 2}, 1), activate("s", 1)])
+    new = [versioned({"id": 1, "a": "new", "n": 5}, 2)]
+    if has_delete:
+        gone = {"id": 3, "n": 6, "_ab_cdc_deleted_at": SECOND}
+        new += [versioned({"id": 3, "n": 5}, 2), versioned(gone, 2)]
+    dataset.load([CDC, *new, activate("s", 2)])
+    rows = dataset.rows("s", "id, a, n, _ab_cdc_deleted_at IS NULL")
+    assert rows[:2] == [(1, "new", 5, True), (2, "old", 1000, False)]
+    dataset.load([CDC, versioned({"id": 1, "a": "late", "n": 4}, 2)])
+    assert dataset.rows("s", "id, a, n")[0] == (1, "new", 5)
+
+
 def test_a_new_version_replaces_a_stream_without_keys(dataset: Any) -> None:
     stream = schema("s", {"a": TEXT}, keys=())
     for version in (1, 2):

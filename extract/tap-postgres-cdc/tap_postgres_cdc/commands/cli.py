@@ -20,6 +20,7 @@ from tap_postgres_cdc.commands.administration import (
     administrator,
     run_as_role,
 )
+from tap_postgres_cdc.commands.adoption import adopt
 from tap_postgres_cdc.commands.check import check
 from tap_postgres_cdc.commands.services import SERVICES, Service, detect
 from tap_postgres_cdc.commands.statements import Statement, TableName, Wanted
@@ -230,7 +231,28 @@ def teardown_command(read: ReadSettings, *, yes: bool) -> None:
     click.echo("Done. What Meltano knows of the pipeline goes with meltano state clear.")
 
 
-COMMANDS: Final = (check_command, setup_command, lag_command, teardown_command)
+@click.command("adopt")
+@click.pass_obj
+def adopt_command(read: ReadSettings) -> None:
+    """Print a state that goes on from where another tool stopped, such as Airbyte's connector.
+
+    It says that every published table is in the warehouse, up to where the slot was read. Set it
+    with meltano state set after the last run of the other tool, which must not read the slot again.
+    """
+    settings = read()
+    connector = Connector(settings)
+    with connector.session() as connection:
+        state = adopt(settings, connector, connection)
+    click.echo(json.dumps({"singer_state": state.to_dict()}))
+
+
+COMMANDS: Final = (
+    check_command,
+    setup_command,
+    lag_command,
+    adopt_command,
+    teardown_command,
+)
 
 
 def _wanted(settings: Settings, tables: Sequence[str], *, all_tables: bool) -> Wanted:

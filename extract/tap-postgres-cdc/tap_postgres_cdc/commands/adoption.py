@@ -1,0 +1,42 @@
+"""A state for tables that another tool has brought into the warehouse."""
+
+from contextlib import closing
+from datetime import UTC, datetime
+
+import psycopg
+
+from tap_postgres_cdc import prerequisites
+from tap_postgres_cdc.connection import Connector
+from tap_postgres_cdc.discovery import discover
+from tap_postgres_cdc.replication import identify_system
+from tap_postgres_cdc.settings import Settings
+from tap_postgres_cdc.state import Bookmark, SlotState, State
+from tap_postgres_cdc.typecatalog import TypeCatalog
+
+
+def adopt(settings: Settings, connector: Connector, connection: psycopg.Connection) -> State:
+    """The state of a pipeline that has copied every table and read the slot up to where it is.
+
+    It is right if whoever read the slot has loaded all that they have confirmed, and no longer
+    reads it. What they have loaded beyond that comes again.
+
+    Raises:
+        CaptureError: The slot or the publication can't be read.
+    """
+    prerequisites.check_server(connection)
+    slot = prerequisites.find_slot(connection, settings.slot, is_first_run=True)
+    with closing(connector.connect_to_replicate()) as replication:
+        system = identify_system(replication)
+    tables = discover(
+        connection,
+        TypeCatalog(connection),
+        settings.publication,
+        settings.schemas,
+        settings.stream_name,
+    ).tables
+    version = round(datetime.now(UTC).timestamp() * 1000)
+    bookmarks = {table.stream: Bookmark.of(table, [*table.columns], version) for table in tables}
+    for bookmark in bookmarks.values():
+        bookmark.next_blocks = None
+    position = SlotState(slot.name, system["systemid"], int(system["timeline"]), slot.confirmed_lsn)
+    return State(position, bookmarks)
