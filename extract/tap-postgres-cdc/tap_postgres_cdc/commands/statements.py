@@ -5,6 +5,7 @@ from typing import Final, NamedTuple
 
 from tap_postgres_cdc.commands.identifiers import identifier, identifiers, literal
 from tap_postgres_cdc.commands.services import Service
+from tap_postgres_cdc.commands.wording import listed
 from tap_postgres_cdc.errors import CaptureError
 from tap_postgres_cdc.settings import Settings
 
@@ -254,7 +255,7 @@ def teardown(
         sql = f"GRANT {role} TO {identifier(member)}"
         statements.append(Statement("so that the role's rights can be taken away", sql))
     if revoked:
-        on = f" on {'; '.join(there.grants)}" if there.grants else ""
+        on = f" on {listed(there.grants)}" if there.grants else ""
         statements.append(Statement(f"the role's rights{on}", f"DROP OWNED BY {role}"))
     if there.role and not there.kept:
         statements.append(Statement("the role", f"DROP ROLE {role}"))
