@@ -265,3 +265,16 @@ def test_records_are_alike_on_both_paths(table: Source) -> None:
 
     assert plain(fast) == plain(slow)
     assert fast.of("SCHEMA") == slow.of("SCHEMA")
+
+
+def test_a_secret_file_that_others_may_read_is_told_by_the_check(
+    table: Source, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / ".env"
+    file.touch(mode=0o600)
+    monkeypatch.setenv("MELTANO_PROJECT_ROOT", str(tmp_path))
+    assert b"secrets" not in table.start("check").communicate()[0]
+    file.chmod(0o640)
+    output = table.start("check").communicate()[0].decode()
+    assert f"! other users of this machine may read {file}, which holds secrets" in output
+    assert f"chmod 600 {file}" in output

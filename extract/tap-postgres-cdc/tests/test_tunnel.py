@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncssh
 import psycopg
@@ -112,17 +112,22 @@ def test_escaped_line_breaks_in_a_key_are_understood(table: Source, ssh: SshServ
     table.run()
 
 
-def test_unknown_server_is_refused_and_the_line_to_add_mends_it(
-    table: Source, ssh: SshServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def known_hosts(table: Source, ssh: SshServer, tmp_path: Path, monkeypatch: Any) -> Path:
+    """The file of a user who has set no key of the server's; it is not there yet."""
     monkeypatch.setenv("HOME", str(tmp_path))
     table.tunnel(ssh)
     del table.options["tunnel_host_key"]
+    (tmp_path / ".ssh").mkdir()
+    return tmp_path / ".ssh" / "known_hosts"
+
+
+def test_unknown_server_is_refused_and_the_line_to_add_mends_it(
+    table: Source, known_hosts: Path
+) -> None:
     line = refuse(table, "is unknown, so it could be anyone's: .* add this line to ~/.ssh/known_")
     assert "SHA256:" in line
     advice = line.rsplit("tunnel_host_key: ", 1)[1]
-    known_hosts = tmp_path / ".ssh" / "known_hosts"
-    known_hosts.parent.mkdir()
     known_hosts.write_text(f"{advice}\n")
     table.run()
     known_hosts.unlink()
@@ -131,13 +136,8 @@ def test_unknown_server_is_refused_and_the_line_to_add_mends_it(
 
 
 def test_hashed_lines_of_known_hosts_are_understood(
-    table: Source, ssh: SshServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    table: Source, ssh: SshServer, known_hosts: Path
 ) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    table.tunnel(ssh)
-    del table.options["tunnel_host_key"]
-    known_hosts = tmp_path / ".ssh" / "known_hosts"
-    known_hosts.parent.mkdir()
     known_hosts.write_text(f"[127.0.0.1]:{ssh.port} {ssh.host_key}\n")
     command = ["ssh-keygen", "-q", "-H", "-f", str(known_hosts)]
     subprocess.run(command, check=True, capture_output=True)
