@@ -203,14 +203,6 @@ def test_secrets_are_masked_line_by_line_and_redacted_longest_first() -> None:
     assert redacted("word1-and-more word1 5432", secrets) == "*** *** 5432"
 
 
-@pytest.fixture
-def github() -> Iterator[Issues]:
-    issues = Issues()
-    with HttpSandbox(app=issues.app) as server:
-        issues.url = server.url
-        yield issues
-
-
 def test_one_issue_is_open_while_sources_fail(github: Issues) -> None:
     assert notify([GOOD], github.environ) == "nothing to tell"
     assert notify([GOOD, BAD], github.environ) == "opened issue 1"
