@@ -30,12 +30,12 @@ def main() -> None:
         contender.prepare()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "input.singer"
-        loads = []
-        for mode in MODES:
-            for contender in CONTENDERS:
-                records = options.records // contender.part_of
-                source.write(path, records)
-                loads.append(run(contender, mode, records, path))
+        source.write(path, options.records)
+        loads = [
+            run(contender, mode, options.records, path)
+            for mode in MODES
+            for contender in CONTENDERS
+        ]
         large = []
         if options.large:
             source.write(path, options.large)

@@ -94,10 +94,9 @@ CPU time.
 
 {chr(10).join(says)}
 
-z3-target-bigquery runs with `method: batch_job` and `denormalized`, with batches of 100,000 and,
-on a tenth of the records, with its default of 500 (about 1 s of the CPU time there is its start);
-dlt writes jsonl, its default here. What else was changed to run them against the emulator is in
-`peer_z3.py` and `peer_dlt.py`. Made by `make bench-bigquery`.
+z3-target-bigquery runs with `method: batch_job` and `denormalized`, with batches of 100,000 and
+with its default of 500; dlt writes jsonl, its default here. What else was changed to run them
+against the emulator is in `peer_z3.py` and `peer_dlt.py`. Made by `make bench-bigquery`.
 """
 
 

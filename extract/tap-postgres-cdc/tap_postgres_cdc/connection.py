@@ -9,7 +9,8 @@ from typing import Any, Final, cast
 
 import psycopg
 
-from tap_postgres_cdc.errors import explain
+from tap_postgres_cdc.errors import CaptureError, explain
+from tap_postgres_cdc.rows import KeyLossError
 from tap_postgres_cdc.settings import Settings, Tls
 
 # The text of dates, numbers and names depends on these, and the snapshot and the stream have to
@@ -95,13 +96,15 @@ class Connector:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Turn errors of the server and of the connection into one line.
+        """Turn errors of the server, of the connection and of keys into one line.
 
         Raises:
-            CaptureError: Instead of `psycopg.Error`.
+            CaptureError: Instead of `psycopg.Error` and `KeyLossError`.
         """
         try:
             yield
+        except KeyLossError as error:
+            raise CaptureError(str(error)) from error
         except psycopg.Error as error:
             raise explain(error, **self._advice) from error
 

@@ -17,15 +17,15 @@ from typing import IO, Any, Final, cast
 import psycopg
 
 from tap_postgres_cdc.copying import Batch, Copier, CopyJob
-from tap_postgres_cdc.rows import Losses
+from tap_postgres_cdc.rows import KeyLossError, Losses
 
 _BEGIN: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
 class WorkerError(Exception):
-    """What went wrong in a worker: `cause` is the error of psycopg, or None if it just ended."""
+    """What went wrong in a worker: `cause` is the error there, or None if it just ended."""
 
-    def __init__(self, message: str, cause: psycopg.Error | None = None) -> None:
+    def __init__(self, message: str, cause: psycopg.Error | KeyLossError | None = None) -> None:
         super().__init__(message)
         self.cause = cause
 
@@ -67,7 +67,7 @@ class RemoteCopier:
         self._send(job)
         while isinstance(answer := self._receive(), Batch):
             yield answer
-        if isinstance(answer, psycopg.Error):
+        if isinstance(answer, psycopg.Error | KeyLossError):
             raise WorkerError(str(answer), answer)
         self.losses.update(answer)
 
@@ -117,7 +117,7 @@ def main() -> None:
                     answer(batch)
                 answer(copier.losses)
                 copier.losses.clear()
-            except psycopg.Error as error:
+            except (psycopg.Error, KeyLossError) as error:
                 answer(type(error)(str(error)))
     except (EOFError, BrokenPipeError):
         # Without waiting for what the server may still be sending.

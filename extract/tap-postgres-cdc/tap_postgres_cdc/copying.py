@@ -20,19 +20,30 @@ class CopyJob(NamedTuple):
         query: SQL of the COPY.
         columns: What the query selects, in order.
         suffix: The end of every record, after the last column's value.
+        part: oid of what the query reads.
+        relfilenode: Of the part, as the snapshot sees it.
     """
 
     stream: str
     query: str
     columns: tuple[Column, ...]
     suffix: bytes
+    part: int
+    relfilenode: int
 
 
 class Batch(NamedTuple):
-    """Some RECORD lines."""
+    """Some RECORD lines.
+
+    Attributes:
+        rows: How many.
+        is_rewritten: Whether the table was rewritten since the snapshot was taken: rows that the
+            snapshot should see are then invisible to it. Known with the last batch of a range.
+    """
 
     lines: bytes
     rows: int
+    is_rewritten: bool = False
 
 
 class Copier:
@@ -65,5 +76,14 @@ class Copier:
                 rows.clear()
                 size = 0
         copystream.finish(self._connection)
-        if rows:
-            yield Batch(b"".join(convert(rows)), len(rows))
+        yield Batch(b"".join(convert(rows)), len(rows), self._is_rewritten(job))
+
+    def _is_rewritten(self, job: CopyJob) -> bool:
+        """Whether a TRUNCATE or ALTER TABLE came before the COPY, whose lock keeps others out.
+
+        Both put new files in place that hold no row older than they are, see
+        https://www.postgresql.org/docs/current/mvcc-caveats.html. The function, unlike the
+        catalog's table, does not look through the snapshot.
+        """
+        found = self._connection.execute("SELECT pg_relation_filenode(%s)", [job.part]).fetchone()
+        return found != (job.relfilenode,)

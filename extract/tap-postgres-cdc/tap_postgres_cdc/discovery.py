@@ -15,16 +15,37 @@ SELECT oid::bigint, pubinsert, pubupdate, pubdelete, pubtruncate
 FROM pg_publication WHERE pubname = %s
 """
 
+# Everything is read from the catalog's tables, as of the query's snapshot. Functions such as
+# pg_relation_filenode() and pg_partition_tree() answer as of now, and a table that was rewritten
+# or attached in between would be taken for what it was.
 _TABLES: Final = """
-SELECT c.oid::bigint AS oid, p.schemaname AS schema, p.tablename AS name, p.rowfilter AS filter,
+WITH RECURSIVE published AS (
+  SELECT p.schemaname, p.tablename, p.rowfilter, p.attnames, pub.oid AS publication, c.*
+  FROM pg_publication_tables p
+  JOIN pg_publication pub USING (pubname)
+  JOIN pg_class c ON c.relname = p.tablename
+    AND c.relnamespace = (SELECT n.oid FROM pg_namespace n WHERE n.nspname = p.schemaname)
+  WHERE p.pubname = %s AND p.schemaname = ANY (%s)
+), tree(root, relid) AS (
+  SELECT oid, oid FROM published
+  UNION ALL
+  SELECT tree.root, i.inhrelid FROM tree JOIN pg_inherits i ON i.inhparent = tree.relid
+  JOIN pg_class l ON l.oid = i.inhrelid AND l.relispartition
+), ancestry(leaf, relid) AS (
+  SELECT oid, oid FROM published
+  UNION ALL
+  SELECT ancestry.leaf, i.inhparent FROM ancestry JOIN pg_inherits i ON i.inhrelid = ancestry.relid
+  JOIN pg_class l ON l.oid = i.inhrelid AND l.relispartition
+)
+SELECT c.oid::bigint AS oid, c.schemaname AS schema, c.tablename AS name, c.rowfilter AS filter,
   c.relreplident AS identity,
-  concat_ws('/', pub.oid, (
+  concat_ws('/', c.publication, (
     SELECT string_agg(r.oid::text, ',' ORDER BY r.oid) FROM pg_publication_rel r
-    WHERE r.prpubid = pub.oid AND (r.prrelid = c.oid
-      OR r.prrelid IN (SELECT relid FROM pg_partition_ancestors(c.oid)))
+    WHERE r.prpubid = c.publication
+      AND r.prrelid IN (SELECT relid FROM ancestry WHERE leaf = c.oid)
   ), (
     SELECT string_agg(s.oid::text, ',' ORDER BY s.oid) FROM pg_publication_namespace s
-    WHERE s.pnpubid = pub.oid AND s.pnnspid = c.relnamespace
+    WHERE s.pnpubid = c.publication AND s.pnnspid = c.relnamespace
   )) AS membership,
   (SELECT max(attnum) FROM pg_attribute WHERE attrelid = c.oid) AS attributes,
   (
@@ -32,13 +53,12 @@ SELECT c.oid::bigint AS oid, p.schemaname AS schema, p.tablename AS name, p.rowf
       a.atttypmod, a.attndims, EXISTS (
         -- Of a partitioned table it is the partitions that have the rows.
         SELECT FROM pg_attribute x WHERE x.attname = a.attname AND x.atthasmissing
-          AND (x.attrelid = c.oid
-            OR x.attrelid IN (SELECT relid FROM pg_partition_tree(c.oid)))
+          AND x.attrelid IN (SELECT relid FROM tree WHERE root = c.oid)
       ),
       has_column_privilege(c.oid, a.attnum, 'SELECT')) ORDER BY a.attnum), '[]')
     FROM pg_attribute a
     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-      AND a.attname = ANY (p.attnames)
+      AND a.attname = ANY (c.attnames)
       -- Before 18 the view lists generated columns, but they are never published.
       AND (a.attgenerated = '' OR current_setting('server_version_num')::int >= 180000)
   ) AS columns,
@@ -51,22 +71,15 @@ SELECT c.oid::bigint AS oid, p.schemaname AS schema, p.tablename AS name, p.rowf
       AND a.attrelid = c.oid AND a.attnum = k.attnum
   ) AS key,
   (
-    SELECT jsonb_agg(jsonb_build_array(l.oid::bigint, n.nspname, l.relname,
-      pg_relation_filenode(l.oid)::bigint,
+    SELECT jsonb_agg(jsonb_build_array(l.oid::bigint, n.nspname, l.relname, l.relfilenode::bigint,
       pg_relation_size(l.oid) / current_setting('block_size')::int, l.reltuples,
       has_any_column_privilege(l.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE'))
       ORDER BY l.oid)
     FROM pg_class l JOIN pg_namespace n ON n.oid = l.relnamespace
-    WHERE CASE c.relkind WHEN 'p'
-      THEN l.oid IN (SELECT relid FROM pg_partition_tree(c.oid) WHERE isleaf)
-      ELSE l.oid = c.oid END AND l.relkind = 'r'
+    WHERE l.oid IN (SELECT relid FROM tree WHERE root = c.oid) AND l.relkind = 'r'
   ) AS parts
-FROM pg_publication_tables p
-JOIN pg_publication pub USING (pubname)
-JOIN pg_class c ON c.relname = p.tablename
-  AND c.relnamespace = (SELECT n.oid FROM pg_namespace n WHERE n.nspname = p.schemaname)
-WHERE p.pubname = %s AND p.schemaname = ANY (%s)
-ORDER BY p.schemaname, p.tablename
+FROM published c
+ORDER BY c.schemaname, c.tablename
 """
 
 

@@ -14,7 +14,6 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from tap_postgres_cdc import values
 from tap_postgres_cdc.datatypes import Datatype
-from tap_postgres_cdc.errors import CaptureError
 from tap_postgres_cdc.pgoutput import KIND_AND_LENGTH, NULL, TUPLE, VALUE, Values
 
 _UNESCAPED: Final = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
@@ -35,6 +34,10 @@ class Column(NamedTuple):
     datatype: Datatype
     selected: bool
     is_key: bool
+
+
+class KeyLossError(ValueError):
+    """A key column holds a value that JSON can't: a null would make one row out of several."""
 
 
 # How many values JSON could not hold, by stream and column.
@@ -194,8 +197,7 @@ def _lose(losses: Losses, stream: str, column: str) -> bytes:
 
 
 def _refuse(stream: str, column: str) -> bytes:
-    """A null in a key would make one row out of several."""
-    raise CaptureError(
+    raise KeyLossError(
         f"stream {stream}: key column {column} holds a value that JSON can't (NaN, infinity, or a "
         "year outside 1 to 9999): change the value, or deselect the table"
     )

@@ -4,6 +4,7 @@ All ranges of a run are read in one exported snapshot, so that several connectio
 See https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-SNAPSHOT-SYNCHRONIZATION.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,8 @@ from tap_postgres_cdc.positions import Snapshot, parse_lsn
 from tap_postgres_cdc.progress import CopyProgress
 from tap_postgres_cdc.records import snapshot_suffix
 from tap_postgres_cdc.rows import Column, Losses
+
+logger = logging.getLogger("tap-postgres-cdc")
 
 # A range is finished, and can be kept in the state, about this often.
 RANGE_SECONDS: Final = 2.0
@@ -141,6 +144,7 @@ class SnapshotCopy:
         self._range_blocks = FIRST_RANGE_BLOCKS
         self._workers = 1
         self._progress = CopyProgress()
+        self._given_up: list[Table] = []
         self._ranges = self._plan()
 
     def run(self, connection: psycopg.Connection, connector: Connector, workers: int) -> None:
@@ -189,14 +193,19 @@ class SnapshotCopy:
         """Copy one range after another until none is left."""
         while task := self._next_range():
             started = time.monotonic()
+            is_rewritten = False
             for batch in copier.copy(self._job(task)):
+                is_rewritten = batch.is_rewritten
                 if self._stop.is_set() or self._failed.is_set():
                     return
                 with self._lock:
                     self._output.records(batch.lines)
                     self._progress.copied(task.captured.table, batch.rows)
             with self._lock:
-                self._finish(task, time.monotonic() - started)
+                if is_rewritten:
+                    self._give_up(task.captured.table)
+                else:
+                    self._finish(task, time.monotonic() - started)
         with self._lock:
             self._losses.update(copier.losses)
 
@@ -226,7 +235,7 @@ class SnapshotCopy:
         captured, part = task.captured, task.part.part
         query = copy_query(captured.table, part, captured.columns, task.start, task.end)
         suffix = snapshot_suffix(self._end_lsn, self._taken.time, captured.bookmark.version)
-        return CopyJob(captured.stream, query, captured.columns, suffix)
+        return CopyJob(captured.stream, query, captured.columns, suffix, part.oid, part.relfilenode)
 
     def _finish(self, task: _Range, seconds: float) -> None:
         task.part.finish(task.start, task.end)
@@ -239,6 +248,16 @@ class SnapshotCopy:
             most = min(4 * self._range_blocks, _MOST_BLOCKS)
             self._range_blocks = int(min(max(wanted, _LEAST_BLOCKS), most))
         self._write_state()
+
+    def _give_up(self, table: Table) -> None:
+        """Leave a range undone, so that the next run finds the table rewritten and unfinished."""
+        if table not in self._given_up:
+            self._given_up.append(table)
+            logger.warning(
+                "Table %s was truncated or rewritten (ALTER TABLE) after the snapshot was taken, "
+                "and its rows can't be seen in it: the next run copies the table",
+                table.full_name,
+            )
 
     def _finish_table(self, captured: Captured) -> None:
         captured.bookmark.next_blocks = None

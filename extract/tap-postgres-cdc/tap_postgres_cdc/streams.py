@@ -102,7 +102,7 @@ class PostgresStream(Stream):
         query = sql.SQL("COPY (SELECT {} FROM {} LIMIT {}) TO STDOUT").format(names, table, limit)
         suffix = snapshot_suffix(0, datetime.now(UTC), 0)
         with self._tap.connection() as connection:
-            job = CopyJob(self.name, query.as_string(), columns, suffix)
+            job = CopyJob(self.name, query.as_string(), columns, suffix, self.table.oid, 0)
             for batch in Copier(connection).copy(job):
                 for line in batch.lines.splitlines():
                     yield json.loads(line, parse_float=Decimal)["record"]

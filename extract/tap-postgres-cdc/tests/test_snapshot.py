@@ -383,6 +383,84 @@ def test_table_truncated_while_being_copied_starts_over(source: Source) -> None:
     assert [row["filler"] for row in source.warehouse.rows("big")] == ["new"]
 
 
+MOMENTS = {
+    "before its tables are read": (snapshot.TakenSnapshot, "take"),
+    "before its rows are read": (snapshot.SnapshotCopy, "run"),
+}
+REWRITES = {
+    "volatile default": "ALTER TABLE t ADD extra text DEFAULT md5(random()::text)",
+    "another type": "ALTER TABLE t ALTER n TYPE bigint",
+    "same columns": "ALTER TABLE t ALTER n TYPE int USING n + 1",
+    "truncated": "TRUNCATE t",
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("rewrite", REWRITES)
+def test_table_rewritten_after_the_snapshot_is_copied_by_the_next_run(
+    source: Source,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    rewrite: str,
+    moment: str,
+) -> None:
+    """Its rows are then invisible to the snapshot, though they were there when it was taken."""
+    source.sql("CREATE TABLE t (id int PRIMARY KEY, n int)", "INSERT INTO t VALUES (1, 1), (2, 2)")
+    source.publish("FOR TABLE t")
+    owner, name = MOMENTS[moment]
+    original = getattr(owner, name)
+
+    def rewriting(*arguments: Any) -> Any:
+        if moment == "before its rows are read":
+            source.sql(REWRITES[rewrite], "INSERT INTO t VALUES (3, 3)")
+            return original(*arguments)
+        result = original(*arguments)
+        source.sql(REWRITES[rewrite], "INSERT INTO t VALUES (3, 3)")
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, rewriting)
+        run = source.run()
+    assert run.records("t") == []
+    assert not run.of("ACTIVATE_VERSION")
+    assert "Table public.t was truncated or rewritten" in caplog.text
+    source.run()
+    with source.connect() as connection:
+        cursor = connection.execute("SELECT * FROM t ORDER BY id")
+        names = [column.name for column in cursor.description or ()]
+        expected = [dict(zip(names, row, strict=True)) for row in cursor]
+    rows = [{name: row[name] for name in names} for row in source.warehouse.rows("t")]
+    assert rows == expected
+
+
+def test_partition_attached_after_the_snapshot_is_copied_by_the_next_run(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source.sql(
+        "CREATE TABLE t (id int PRIMARY KEY) PARTITION BY RANGE (id)",
+        "CREATE TABLE t_1 PARTITION OF t FOR VALUES FROM (0) TO (100)",
+        "CREATE TABLE t_2 (id int PRIMARY KEY)",
+        "INSERT INTO t VALUES (1)",
+        "INSERT INTO t_2 VALUES (101)",
+    )
+    source.publish("FOR TABLE t WITH (publish_via_partition_root = true)")
+    original = snapshot.TakenSnapshot.take
+
+    def take_then_attach(*arguments: Any) -> Any:
+        taken = original(*arguments)
+        source.sql(
+            "INSERT INTO t_2 VALUES (102)",
+            "ALTER TABLE t ATTACH PARTITION t_2 FOR VALUES FROM (100) TO (200)",
+        )
+        return taken
+
+    with monkeypatch.context() as patch:
+        patch.setattr(snapshot.TakenSnapshot, "take", take_then_attach)
+        source.run()
+    source.run()
+    assert [row["id"] for row in source.warehouse.rows("t")] == [1, 101, 102]
+
+
 def test_empty_table_is_announced_and_done(source: Source) -> None:
     source.sql("CREATE TABLE t (id int PRIMARY KEY)")
     source.publish()
@@ -461,6 +539,19 @@ def test_text_that_is_not_utf8_ends_the_run_in_one_line(embedded: Source) -> Non
     embedded.publish()
     with pytest.raises(CaptureError, match="a value is not UTF-8"):
         embedded.run()
+
+
+@pytest.mark.usefixtures("small_ranges")
+@pytest.mark.parametrize("workers", [1, 3])
+def test_key_that_json_can_not_hold_ends_the_run_in_one_line(source: Source, workers: int) -> None:
+    source.sql(
+        "CREATE TABLE t (day date, id int, filler text, PRIMARY KEY (day, id))",
+        "INSERT INTO t SELECT 'infinity', i, repeat('x', 200) FROM generate_series(1, 20000) i",
+    )
+    source.publish()
+    source.options["snapshot_workers"] = workers
+    with pytest.raises(CaptureError, match="column day holds a value that JSON can't"):
+        source.run()
 
 
 def test_odd_names_are_quoted(source: Source) -> None:

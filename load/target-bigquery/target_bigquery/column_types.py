@@ -157,6 +157,8 @@ def combined(stored: BigQueryType, wanted: BigQueryType) -> BigQueryType | None:
         return stored if _covers(stored, wanted) else BigQueryType(stored.name)
     if wanted.name in _WIDER.get(stored.name, ()):
         return BigQueryType(wanted.name)
+    if (stored, wanted) == (STRING, JSON):
+        return STRING  # it keeps the text, which the type JSON does not
     if stored.name in _WIDER.get(wanted.name, ()):
         return stored if stored.precision is None else BigQueryType(stored.name)
     return None

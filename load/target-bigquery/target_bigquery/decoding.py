@@ -11,7 +11,7 @@ import pyarrow as pa
 from msgspec import UNSET, Raw, UnsetType
 from singer_sdk.exceptions import MissingKeyPropertiesError
 
-from target_bigquery.column_types import BigQueryType, PropertyType
+from target_bigquery.column_types import JSON, BigQueryType, PropertyType
 from target_bigquery.errors import RecordError, TargetError, shorten
 from target_bigquery.values import ARROW_TYPES, NULL, Converter, converter, offender
 
@@ -69,13 +69,15 @@ class Column(NamedTuple):
         return self.declared.type.name in {"NUMERIC", "BIGNUMERIC"}
 
     @property
+    def document(self) -> bool:
+        """Whether it holds JSON text, in a column of type JSON or STRING."""
+        return self.declared.type == JSON
+
+    @property
     def raw(self) -> bool:
         """Whether the value is taken as JSON text."""
-        return (
-            self.type.name in {"NUMERIC", "BIGNUMERIC", "JSON"}
-            or self.declared.verbatim
-            or self.decimal
-        )
+        is_decimal = self.decimal or self.type.name in {"NUMERIC", "BIGNUMERIC"}
+        return is_decimal or self.document or self.declared.verbatim
 
 
 _PYTHON_TYPES: dict[str, Any] = {"INT64": int, "FLOAT64": float, "BOOL": bool, "BYTES": bytes}
@@ -99,7 +101,11 @@ class RecordDecoder:
         self.keys = frozenset(keys)
         self.partial = partial
         self._converters: list[Converter] = [
-            converter(column.type, verbatim=column.declared.verbatim, decimal=column.decimal)
+            converter(
+                JSON if column.document else column.type,
+                verbatim=column.declared.verbatim,
+                decimal=column.decimal,
+            )
             for column in self.columns
         ]
         self._decoder = msgspec.json.Decoder(self._message_type())

@@ -250,6 +250,25 @@ def test_json_keeps_key_order_digits_and_unicode(dataset: Any, emulator: Any) ->
     assert dataset.rows("s", "id, j IS NULL")[4] == (5, True)
 
 
+def test_a_string_column_keeps_the_text_of_json(dataset: Any) -> None:
+    """BigQuery's type JSON keeps values, but not how they were written."""
+    documents = {
+        1: '{"z": 1.10,"a":{"é":"😀 \\u00e9"},  "a2":[1e2,-0.0,12345678901234567890.12345678901]}',
+        2: '"text"',
+        3: "[]",
+    }
+    dataset.load([schema("other", {"id": INTEGER})])  # makes the dataset
+    dataset.query("CREATE TABLE `{d}.s` (id INT64, j STRING)")
+    messages: list[Any] = [
+        schema("s", {"id": INTEGER, "j": {"type": ["object", "array", "string"]}})
+    ]
+    for key, document in documents.items():
+        messages.append(f'{{"type":"RECORD","stream":"s","record":{{"id":{key},"j":{document}}}}}')
+    messages.append(record("s", {"id": 4, "j": None}))
+    dataset.load(messages)
+    assert dict(dataset.rows("s", "id, j")) == {**documents, 4: None}
+
+
 @pytest.mark.parametrize(
     ("declared", "value", "says"),
     [
