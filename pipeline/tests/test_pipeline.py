@@ -19,12 +19,13 @@ from oso_pipeline.log import LogReader
 from oso_pipeline.project import PipelineError, Source, has_slot, is_ours, plugins, sources
 from oso_pipeline.report import Report, read_reports, summary
 from oso_pipeline.secrets import mask_commands, redacted, secrets_in, settings_of
-from sandbox.github import Issues
 from sandbox.http import HttpSandbox, World
 from sandbox.meltano import Meltano
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from sandbox.github import Issues
 
 ROOT = Path(__file__).parents[2]
 COMMAND = str(Path(sys.executable).with_name("oso-pipeline"))
