@@ -59,12 +59,13 @@ class Meltano:
                     target.symlink_to(entry)
         return cls(copy, folder, env)
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, stdin: int | None = None) -> subprocess.Popen[str]:
         """Start a command in a process group of its own, with its log on the standard error."""
         return subprocess.Popen(
             [EXECUTABLE, *arguments],
             cwd=self.root,
             env=self.env,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -120,6 +120,7 @@ _ADVICE: Final[list[tuple[str, str]]] = [
             'GRANT CONNECT ON DATABASE "{database}" TO "{username}"'
         ),
     ),
+    (r"recovery is in progress", "the server is a standby: set host to the primary"),
     (
         r"password authentication failed|no password supplied|SCRAM authentication",
         'the server refused user "{username}": check the settings username and password',

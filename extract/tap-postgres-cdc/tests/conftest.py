@@ -149,16 +149,18 @@ class Source:
         return run
 
     def start(
-        self, *arguments: str, command: Sequence[str] = (str(COMMAND),)
+        self, *arguments: str, command: Sequence[str] = (str(COMMAND),), stdin: int | None = None
     ) -> subprocess.Popen[bytes]:
         config = self.folder / "config.json"
         config.write_text(json.dumps(self.config))
-        command = [*command, "--config", str(config), *arguments]
+        command = [*command, "--config", str(config)]
         if self.state:
             state = self.folder / "state.json"
             state.write_text(json.dumps(self.state))
             command += ["--state", str(state)]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        return subprocess.Popen(
+            [*command, *arguments], stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
 
     def confirmed(self) -> str:
         ((lsn,),) = self.sql(

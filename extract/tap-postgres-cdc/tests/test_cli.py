@@ -208,7 +208,8 @@ def test_secrets_are_in_no_argument_or_line(table: Source) -> None:
     commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")]
     rest, log = finish(process)
     assert process.returncode == 0
-    assert sum(b"tap_postgres_cdc.copy_worker" in command for command in commands) == 1
+    # Other tests on this machine may have some of their own.
+    assert any(b"tap_postgres_cdc.copy_worker" in command for command in commands)
     for text in (*commands, *seen, *rest, log.encode()):
         assert b"s3cret-w0rd" not in text
 

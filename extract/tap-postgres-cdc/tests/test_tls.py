@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,7 +10,13 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 
 from sandbox.postgres import Postgres, TlsFiles, running
+from tap_postgres_cdc.commands.check import check
+from tap_postgres_cdc.commands.connection_advice import Encryption, check_encryption
+from tap_postgres_cdc.commands.findings import Finding, Status, as_text
+from tap_postgres_cdc.commands.inspection import Server, Setting
+from tap_postgres_cdc.connection import Connector
 from tap_postgres_cdc.errors import CaptureError
+from tap_postgres_cdc.settings import read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -161,6 +168,67 @@ def test_client_certificate_with_an_encrypted_key(
 def test_missing_client_certificate_is_named(client_source: Source) -> None:
     client_source.block["ssl_mode"] = {"mode": "require"}
     refuse(client_source, "requires a valid client certificate.*ssl_mode.client_certificate")
+
+
+def checked(source: Source, name: str) -> Finding:
+    """The line of that name of the command check."""
+    settings = read_settings(source.config)
+    findings = check(settings, Connector(settings), None)
+    return next(finding for finding in findings if finding.check == name)
+
+
+def test_check_asks_for_tls_that_no_one_can_talk_the_server_out_of(
+    tls: Source, authority: trustme.CA
+) -> None:
+    tls.block["ssl_mode"] = {"mode": "disable"}
+    refused = checked(tls, "connection")
+    assert refused.status is Status.ERROR
+    assert refused.fix
+    assert refused.fix.do == "set airbyte_config.ssl_mode.mode to require"
+
+    tls.block["ssl_mode"] = {"mode": "prefer"}
+    line = checked(tls, "tls")
+    assert line.status is Status.WARNING
+    assert "prefer would do without" in line.found
+    assert "ssl_mode.mode to require" in as_text(line)
+
+    tls.block["ssl_mode"] = {"mode": "require"}
+    line = checked(tls, "tls")
+    assert line.status is Status.OK
+    assert re.match(r"TLS: TLSv1\.\d; verify-full would also verify who answers", line.found)
+
+    certificate = authority.cert_pem.bytes().decode()
+    tls.block |= {"host": "localhost"}
+    tls.block["ssl_mode"] = {"mode": "verify-full", "ca_certificate": certificate}
+    assert "certificate is verified" in checked(tls, "tls").found
+
+
+def test_check_warns_of_connections_without_tls() -> None:
+    """Unless they stay on the machine; and what mends it depends on the server."""
+    config = {"host": "db", "database": "d", "username": "u", "replication_method": METHOD}
+    settings = read_settings({"airbyte_config": config})
+    found = {
+        (ssl, is_local): check_encryption(settings, facts(ssl, is_local=is_local), Encryption(None))
+        for ssl in ("on", "off")
+        for is_local in (True, False)
+    }
+    assert found["off", True].status is Status.OK
+    assert found["off", False].status is Status.WARNING
+    assert "turn ssl on" in as_text(found["off", False])
+    for is_local in (True, False):
+        assert found["on", is_local].status is Status.WARNING
+        assert "ssl_mode.mode to require" in as_text(found["on", is_local])
+
+
+METHOD = {"publication": "p", "replication_slot": "s"}
+
+
+def facts(ssl: str, *, is_local: bool) -> Server:
+    values = dict.fromkeys(Server._fields) | {
+        "is_local": is_local,
+        "settings": {"ssl": Setting(ssl, "default", pending=False)},
+    }
+    return Server(**values)  # type: ignore[arg-type]
 
 
 def refuse(source: Source, pattern: str) -> str:

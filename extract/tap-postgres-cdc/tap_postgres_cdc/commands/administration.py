@@ -17,6 +17,7 @@ from tap_postgres_cdc.commands.statements import (
     Leftovers,
     Statement,
     TableName,
+    Wanted,
 )
 from tap_postgres_cdc.connection import Connector, one_row
 from tap_postgres_cdc.errors import CaptureError, explain
@@ -28,7 +29,8 @@ _EXISTING: Final = """
 WITH role AS (SELECT oid, rolreplication OR rolsuper AS replicates FROM pg_roles
   WHERE rolname = %(role)s),
 publication AS (SELECT * FROM pg_publication WHERE pubname = %(publication)s),
-tables AS (SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relowner::regrole::text AS owner
+tables AS (SELECT c.oid, n.nspname AS schema, c.relname AS name,
+    pg_get_userbyid(c.relowner)::text AS owner
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE n.nspname = ANY (%(schemas)s) AND c.relkind IN ('r', 'p') AND c.relpersistence = 'p')
 SELECT EXISTS (SELECT FROM role) AS role,
@@ -43,8 +45,9 @@ SELECT EXISTS (SELECT FROM role) AS role,
   ARRAY(SELECT nspname::text FROM role, pg_namespace n WHERE nspname = ANY (%(schemas)s)
     AND NOT EXISTS (SELECT FROM tables WHERE schema = nspname
       AND NOT has_table_privilege(role.oid, tables.oid, 'SELECT'))) AS readable_schemas,
-  ARRAY(SELECT jsonb_build_array(n.nspname, d.defaclrole::regrole::text) FROM role, pg_default_acl d
-    JOIN pg_namespace n ON n.oid = d.defaclnamespace WHERE d.defaclobjtype = 'r' AND EXISTS (
+  ARRAY(SELECT jsonb_build_array(n.nspname, pg_get_userbyid(d.defaclrole))
+    FROM role, pg_default_acl d JOIN pg_namespace n ON n.oid = d.defaclnamespace
+    WHERE d.defaclobjtype = 'r' AND EXISTS (
       SELECT FROM aclexplode(d.defaclacl) a WHERE a.grantee = role.oid
         AND a.privilege_type = 'SELECT')) AS default_schemas,
   EXISTS (SELECT FROM publication) AS publication,
@@ -69,40 +72,48 @@ SELECT EXISTS (SELECT FROM slot) AS slot, (SELECT active_pid FROM slot) AS reade
     WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = role.oid AND d.deptype = 'a'
       AND d.dbid IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
     ORDER BY 1) AS grants,
-  (SELECT CASE
-    WHEN role.rolname = current_user THEN 'it is the administrator''s own'
-    WHEN role.rolsuper THEN 'it is a superuser'
-    WHEN EXISTS (SELECT FROM pg_shdepend d WHERE d.refclassid = 'pg_authid'::regclass
-      AND d.refobjid = role.oid AND d.deptype = 'o'
-      AND NOT (d.classid = 'pg_publication'::regclass AND d.objid = (
-        SELECT oid FROM pg_publication WHERE pubname = %(publication)s)))
-      THEN 'it owns objects'
-    WHEN EXISTS (SELECT FROM pg_shdepend d WHERE d.refclassid = 'pg_authid'::regclass
-      AND d.refobjid = role.oid AND d.dbid NOT IN (0, (SELECT oid FROM pg_database
-        WHERE datname = current_database()))) THEN 'it has rights in other databases'
-    END FROM role) AS kept
+  CASE
+    WHEN is_own THEN 'it is the administrator''s own'
+    WHEN is_superuser THEN 'it is a superuser'
+    WHEN is_owner THEN 'it owns objects'
+    WHEN is_elsewhere THEN 'it has rights in other databases'
+  END AS kept,
+  coalesce(is_own OR is_superuser OR is_owner, false) AS owner
+FROM (SELECT) one LEFT JOIN (
+  SELECT role.rolname = current_user AS is_own, role.rolsuper AS is_superuser,
+    coalesce(bool_or(d.deptype = 'o' AND NOT (d.classid = 'pg_publication'::regclass AND d.objid = (
+      SELECT oid FROM pg_publication WHERE pubname = %(publication)s))), false) AS is_owner,
+    coalesce(bool_or(d.dbid NOT IN (0, (SELECT oid FROM pg_database
+      WHERE datname = current_database()))), false) AS is_elsewhere
+  FROM role LEFT JOIN pg_shdepend d
+    ON d.refclassid = 'pg_authid'::regclass AND d.refobjid = role.oid
+  GROUP BY role.rolname, role.rolsuper
+) kept ON true
 """
 
 _TABLE: Final = """
-SELECT n.nspname, c.relname, c.relowner::regrole::text FROM pg_class c
+SELECT c.oid, n.nspname, c.relname, pg_get_userbyid(c.relowner)::text FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'p')
+"""
+
+_PARTS: Final = """
+SELECT n.nspname, c.relname, pg_get_userbyid(c.relowner)::text
+FROM pg_partition_tree(%s) p JOIN pg_class c ON c.oid = p.relid
+JOIN pg_namespace n ON n.oid = c.relnamespace WHERE p.isleaf AND p.level > 0 AND c.relkind = 'r'
 """
 
 
 class Administrator:
     """A connection that may create roles and publications."""
 
-    def __init__(
-        self, connection: psycopg.Connection, settings: Settings, advice: dict[str, object]
-    ) -> None:
+    def __init__(self, connection: psycopg.Connection, settings: Settings) -> None:
         self._connection = connection
         self._settings = settings
-        self._advice = advice
-        self.name, self.is_superuser, self.wal_level = one_row(
+        self.name, self.is_superuser, self.replicates, self.wal_level = one_row(
             connection,
-            "SELECT rolname, rolsuper, current_setting('wal_level') FROM pg_roles"
-            " WHERE rolname = current_user",
+            "SELECT rolname, rolsuper, rolsuper OR rolreplication, current_setting('wal_level')"
+            " FROM pg_roles WHERE rolname = current_user",
         )
 
     def service(self) -> Service:
@@ -115,19 +126,20 @@ class Administrator:
         )
         return detect(self._settings.host, found)
 
-    def find_tables(self, names: Sequence[TableName]) -> tuple[TableName, ...]:
-        """Look tables up.
+    def find_tables(self, wanted: Wanted) -> Wanted:
+        """Look tables up, and their partitions, since these are what the first copy reads.
 
         Raises:
             CaptureError: One does not exist.
         """
-        found = []
-        for table in names:
+        tables, parts = [], []
+        for table in wanted.tables:
             row = self._connection.execute(_TABLE, table[:2]).fetchone()
             if row is None:
                 raise CaptureError(f"table {table.schema}.{table.name} does not exist")
-            found.append(TableName(*row))
-        return tuple(found)
+            tables.append(TableName(*row[1:]))
+            parts += [TableName(*part) for part in self._connection.execute(_PARTS, [row[0]])]
+        return Wanted(wanted.kind, tuple(tables), tuple(parts))
 
     def existing(self, service: Service, schemas: Sequence[str]) -> Existing:
         """Read what is there already of what `setup` makes."""
@@ -142,6 +154,8 @@ class Administrator:
         row = cursor.execute(_EXISTING, parameters).fetchone() or {}
         for name in ("tables", "default_schemas", "published_tables"):
             row[name] = {tuple(pair) for pair in row[name]}
+        # Of an empty schema nobody can know who will make its tables.
+        row["owners"] = {schema: [self.name] for schema in schemas} | row["owners"]
         return Existing(**row)
 
     def leftovers(self) -> Leftovers:
@@ -168,13 +182,9 @@ class Administrator:
         try:
             self._connection.execute(query.encode())
         except psycopg.Error as error:
-            # The statement may hold a password, so what the server says of it is not shown.
-            what = (
-                explain(error, **self._advice).message
-                if PASSWORD not in statement.sql
-                else (f"the server refused ({error.sqlstate})")
-            )
-            raise CaptureError(f"{statement.sql}: {what}") from None
+            # The rest of the error may quote the statement, and so the password.
+            said = error.diag.message_primary or type(error).__name__
+            raise CaptureError(f"PostgreSQL refused {statement.sql}: {said}") from None
 
     def _secret(self, service: Service) -> str:
         """The password as SQL; hashed, so that neither the log nor a trace has it as it is."""
@@ -208,10 +218,11 @@ def administrator(settings: Settings, connector: Connector) -> Iterator[Administ
     try:
         given = conninfo_to_dict(url)
     except psycopg.ProgrammingError:
-        # What libpq says of it may quote the password.
+        given = {}  # what libpq says of it may quote the password
+    if not given.get("user"):
         raise CaptureError(
-            f"{ADMIN_URL} is no connection URL: it has to be like postgresql://<user>:<password>@/"
-        ) from None
+            f"{ADMIN_URL} does not name a user: it has to be like postgresql://<user>:<password>@/"
+        )
     if given.setdefault("dbname", settings.database) != settings.database:
         raise CaptureError(
             f"{ADMIN_URL} is for database {given['dbname']}, airbyte_config.database is "
@@ -226,7 +237,7 @@ def administrator(settings: Settings, connector: Connector) -> Iterator[Administ
     }
     try:
         with closing(psycopg.connect(**parameters, autocommit=True)) as connection:
-            yield Administrator(connection, settings, advice)
+            yield Administrator(connection, settings)
     except psycopg.Error as error:
         raise CaptureError(f"{ADMIN_URL}: {explain(error, **advice).message}") from error
 
@@ -238,4 +249,7 @@ def run_as_role(connector: Connector, statement: Statement) -> None:
         CaptureError: The role can't connect, or the server refused.
     """
     with connector.errors(), closing(connector.connect()) as connection:
+        # Making a slot waits for transactions that are running; should we be killed meanwhile, the
+        # server is not to make it for nobody.
+        connection.execute("SET client_connection_check_interval = '2s'")
         connection.execute(statement.sql.encode())

@@ -6,7 +6,13 @@ from typing import Final
 
 import psycopg
 
-from tap_postgres_cdc.commands import inspection, server_advice, table_advice
+from tap_postgres_cdc.commands import (
+    connection_advice,
+    inspection,
+    publication_advice,
+    server_advice,
+    table_advice,
+)
 from tap_postgres_cdc.commands.findings import Finding, Fix, Status
 from tap_postgres_cdc.commands.sampling import measure_copy
 from tap_postgres_cdc.commands.services import Service, detect
@@ -34,7 +40,9 @@ def check(settings: Settings, connector: Connector, service: Service | None) -> 
     try:
         connection = connector.connect()
     except CaptureError as error:
-        return [_unreachable(error.message, settings, service)]
+        cause = str(error.__cause__ or "")
+        service = service or detect(settings.host, ())
+        return [connection_advice.check_refusal(error.message, cause, settings, service)]
     with connector.errors(), closing(connection):
         return _check(settings, connector, connection, service)
 
@@ -49,9 +57,9 @@ def _check(
     role = inspection.read_role(connection)
     service = service or detect(settings.host, server.markers)
     findings = [
-        server_advice.check_connection(settings, role),
+        connection_advice.check_connection(settings, role),
         server_advice.check_version(server),
-        server_advice.check_encryption(settings, server, _encryption(connection)),
+        connection_advice.check_encryption(settings, server, _encryption(connection)),
         server_advice.check_primary(server),
     ]
     if findings[1].status is Status.ERROR:
@@ -81,10 +89,10 @@ def _check_tables(
     schemas = inspection.read_schemas(connection, settings.schemas)
     publication = inspection.read_publication(connection, name)
     relations = inspection.read_relations(connection, name, publication, settings.schemas)
-    findings = table_advice.check_publication(name, publication, relations, schemas)
+    findings = publication_advice.check_publication(name, publication, relations, schemas)
     if publication is None:
         return findings
-    left_out = table_advice.check_left_out(name, publication, relations)
+    left_out = publication_advice.check_left_out(name, publication, relations)
     if not any(relation.is_published for relation in relations):
         return findings + left_out
     try:
@@ -95,7 +103,7 @@ def _check_tables(
         wrong, _, what_to_do = error.message.partition(": ")
         fix = Fix("you", do=what_to_do)
         return [*findings, Finding("streams", Status.ERROR, wrong, fix), *left_out]
-    findings += table_advice.check_privileges(role, schemas, relations, tables)
+    findings += publication_advice.check_privileges(role, schemas, relations, tables)
     by_oid = {table.oid: table for table in tables}
     findings += [
         table_advice.check_table(name, publication, relation, by_oid.get(relation.oid))
@@ -105,23 +113,15 @@ def _check_tables(
     findings += left_out
     sizes = {relation.oid: relation.size for relation in relations}
     sample = measure_copy(connector, tables, sizes)
-    findings.append(table_advice.check_copy_time(tables, sizes, sample))
+    findings.append(publication_advice.check_copy_time(tables, sizes, sample))
     return findings
 
 
-def _unreachable(message: str, settings: Settings, service: Service | None) -> Finding:
-    """The one line there is when nothing can be asked."""
-    wrong, _, what_to_do = message.partition(": ")
-    service = service or detect(settings.host, ())
-    fix = Fix("you", do="; ".join(filter(None, (what_to_do, service.caveat))))
-    return Finding("connection", Status.ERROR, wrong, fix)
-
-
-def _encryption(connection: psycopg.Connection) -> server_advice.Encryption:
+def _encryption(connection: psycopg.Connection) -> connection_advice.Encryption:
     (version,) = one_row(
         connection, "SELECT (SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl)"
     )
-    return server_advice.Encryption(version)
+    return connection_advice.Encryption(version)
 
 
 def _try_to_replicate(connector: Connector) -> str | None:

@@ -117,8 +117,8 @@ def setup_command(
             return
         of = SERVICES[service] if service else admin.service()
         _check_wanted(wanted, of, is_superuser=admin.is_superuser)
-        wanted = wanted._replace(tables=admin.find_tables(wanted.tables))
-        schemas = {*settings.schemas, *(table.schema for table in wanted.tables)}
+        wanted = admin.find_tables(wanted)
+        schemas = {*settings.schemas, *(table.schema for table in wanted.partitions)}
         existing = admin.existing(of, sorted(schemas))
         plan = statements.setup(settings, of, wanted, existing)
         if not plan:
@@ -134,16 +134,21 @@ def _apply_setup(
 ) -> None:
     _check_terminal(yes=yes)
     for statement in plan:
-        click.echo(f"-- {statement.purpose}\n{statement.sql};")
-        if not yes and not click.confirm("Run it?", default=True):
-            click.echo("left out")
-            continue
         if statement.by_role:
             _check_wal_level(admin, of)
-            run_as_role(connector, statement)
+        click.echo(f"-- {statement.purpose}\n{statement.sql};")
+        if yes or click.confirm("Run it?", default=True):
+            _run(admin, connector, statement, of)
         else:
-            admin.run(statement, of)
+            click.echo("-- left out")
     click.echo("Done: the command check says whether everything is there.")
+
+
+def _run(admin: Administrator, connector: Connector, statement: Statement, of: Service) -> None:
+    if statement.by_role:
+        run_as_role(connector, statement)
+    else:
+        admin.run(statement, of)
 
 
 def _check_wal_level(admin: Administrator, of: Service) -> None:
@@ -191,7 +196,8 @@ def teardown_command(read: ReadSettings, *, yes: bool) -> None:
     printed. Tables and rows stay as they are, here and in the warehouse.
     """
     settings = read()
-    with administrator(settings, Connector(settings)) as admin:
+    connector = Connector(settings)
+    with administrator(settings, connector) as admin:
         if admin is None:
             for statement in statements.teardown(settings, None):
                 click.echo(f"{statement.sql};")
@@ -203,7 +209,7 @@ def teardown_command(read: ReadSettings, *, yes: bool) -> None:
                 "of the server: wait until the run is over, or end it"
             )
         member = "" if admin.is_superuser else admin.name
-        plan = statements.teardown(settings, leftovers, member)
+        plan = statements.teardown(settings, leftovers, member, slot_by_role=not admin.replicates)
         if leftovers.kept:
             click.echo(f"-- The role {settings.username} stays: {leftovers.kept}.")
         if not plan:
@@ -215,7 +221,7 @@ def teardown_command(read: ReadSettings, *, yes: bool) -> None:
         if not yes and not click.confirm("Remove all of this?", default=False):
             raise CaptureError("nothing was removed")
         for statement in plan:
-            admin.run(statement, SERVICES["plain"])
+            _run(admin, connector, statement, SERVICES["plain"])
     click.echo("Done. What Meltano knows of the pipeline goes with meltano state clear.")
 
 

@@ -30,11 +30,13 @@ class Fix(NamedTuple):
         by: Who can do it, such as `a superuser`.
         sql: Statements to run as they are, one after the other.
         do: What to do where SQL does not reach, or after it.
+        note: What else to know before doing it.
     """
 
     by: str
     sql: tuple[str, ...] = ()
     do: str = ""
+    note: str = ""
 
 
 class Finding(NamedTuple):
@@ -70,6 +72,8 @@ def as_text(finding: Finding) -> str:
             lines += [f"    {fix.by} runs", *(f"        {statement};" for statement in fix.sql)]
         if fix.do:
             lines.append(f"    {'then ' if fix.sql else f'{fix.by}: '}{fix.do}")
+        if fix.note:
+            lines.append(f"    ({fix.note})")
     return "\n".join(lines)
 
 

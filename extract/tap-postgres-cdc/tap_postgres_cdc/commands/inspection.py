@@ -38,13 +38,13 @@ SELECT current_setting('server_version_num')::int AS version,
 _ROLE: Final = """
 SELECT rolname AS name, rolsuper AS is_superuser, rolreplication AS replicates,
   rolbypassrls OR rolsuper AS bypasses_rls, rolconnlimit AS connection_limit,
-  rolvaliduntil AS valid_until,
+  CASE WHEN isfinite(rolvaliduntil) THEN rolvaliduntil END AS valid_until,
   has_database_privilege(current_database(), 'CONNECT') AS connects
 FROM pg_roles WHERE rolname = current_user
 """
 
 _SCHEMAS: Final = """
-SELECT wanted AS name, n.oid IS NOT NULL AS exists, n.nspowner::regrole::text AS owner,
+SELECT wanted AS name, n.oid IS NOT NULL AS exists, pg_get_userbyid(n.nspowner) AS owner,
   coalesce(has_schema_privilege(n.oid, 'USAGE'), false) AS usable
 FROM unnest(%s::text[]) wanted LEFT JOIN pg_namespace n ON n.nspname = wanted
 """
@@ -62,7 +62,7 @@ FROM pg_replication_slots s WHERE slot_name = %s
 """
 
 _PUBLICATION: Final = """
-SELECT pubowner::regrole::text AS owner, puballtables AS all_tables, pubinsert AS inserts,
+SELECT pg_get_userbyid(pubowner) AS owner, puballtables AS all_tables, pubinsert AS inserts,
   pubupdate AS updates, pubdelete AS deletes, pubtruncate AS truncates, pubviaroot AS via_root,
   to_jsonb(p) ->> 'pubgencols' AS generated_columns,
   ARRAY(SELECT n.nspname::text FROM pg_publication_namespace s JOIN pg_namespace n
@@ -71,7 +71,7 @@ FROM pg_publication p WHERE pubname = %s
 """
 
 _RELATIONS: Final = """
-SELECT c.oid::bigint, n.nspname AS schema, c.relname AS name, c.relowner::regrole::text AS owner,
+SELECT c.oid::bigint, n.nspname AS schema, c.relname AS name, pg_get_userbyid(c.relowner) AS owner,
   c.relkind AS kind, c.relpersistence AS persistence, c.relispartition AS is_partition,
   pub.tablename IS NOT NULL AS is_published,
   (n.nspname = ANY (%(covered)s) OR %(all)s) AS is_covered,
@@ -85,7 +85,10 @@ SELECT c.oid::bigint, n.nspname AS schema, c.relname AS name, c.relowner::regrol
     AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum) AS columns,
   ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0
     AND NOT a.attisdropped AND a.attgenerated <> '' ORDER BY a.attnum) AS generated_columns,
-  coalesce(pub.attnames::text[], '{}') AS published_columns,
+  -- Before 18 the view lists generated columns, but they are never published.
+  ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid
+    AND a.attname = ANY (pub.attnames) AND (a.attgenerated = ''
+      OR current_setting('server_version_num')::int >= 180000)) AS published_columns,
   c.relreplident AS identity,
   ARRAY(SELECT a.attname::text FROM pg_index i
     CROSS JOIN unnest(i.indkey::int[]) WITH ORDINALITY k(attnum, position)
@@ -106,21 +109,24 @@ SELECT c.oid::bigint, n.nspname AS schema, c.relname AS name, c.relowner::regrol
         SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND NOT a.attnotnull
           AND a.attnum = ANY ((i.indkey::int[])[0:i.indnkeyatts - 1]))
     ORDER BY i.indnkeyatts, x.relname LIMIT 1) AS unique_index,
-  ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0
-    AND NOT a.attisdropped AND a.attlen = -1 AND a.attstorage IN ('x', 'e') AND EXISTS (
-      SELECT FROM pg_class l WHERE l.reltoastrelid <> 0 AND pg_relation_size(l.reltoastrelid) > 0
-        AND (l.oid = c.oid OR l.oid IN (SELECT relid FROM pg_partition_tree(c.oid))))
+  ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE parts.has_large AND a.attrelid = c.oid
+    AND a.attnum > 0 AND NOT a.attisdropped AND a.attlen = -1 AND a.attstorage IN ('x', 'e')
     ORDER BY a.attnum) AS large_columns,
-  (SELECT coalesce(sum(pg_table_size(l.oid)), 0)::bigint FROM pg_class l WHERE CASE c.relkind
-    WHEN 'p' THEN l.oid IN (SELECT relid FROM pg_partition_tree(c.oid) WHERE isleaf)
-    ELSE l.oid = c.oid END) AS size,
-  ARRAY(SELECT l.oid::regclass::text FROM pg_class l WHERE c.relkind = 'p' AND l.relkind = 'f'
-    AND l.oid IN (SELECT relid FROM pg_partition_tree(c.oid))) AS foreign_parts
+  coalesce(parts.size, 0) AS size, coalesce(parts.foreign_parts, '{}') AS foreign_parts
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_publication_tables pub
   ON pub.pubname = %(publication)s AND pub.schemaname = n.nspname AND pub.tablename = c.relname
 LEFT JOIN pg_publication_rel pr ON pr.prrelid = c.oid
   AND pr.prpubid = (SELECT oid FROM pg_publication WHERE pubname = %(publication)s)
+CROSS JOIN LATERAL (
+  SELECT sum(pg_table_size(l.oid))::bigint AS size,
+    bool_or(l.reltoastrelid <> 0 AND pg_relation_size(l.reltoastrelid) > 0) AS has_large,
+    array_agg(l.oid::regclass::text) FILTER (WHERE c.relkind = 'p' AND l.relkind = 'f')
+      AS foreign_parts
+  FROM (SELECT c.oid WHERE c.relkind <> 'p' UNION ALL
+    SELECT t.relid FROM pg_partition_tree(c.oid) t WHERE c.relkind = 'p' AND t.isleaf) leaf
+  JOIN pg_class l ON l.oid = leaf.oid
+) parts
 WHERE n.nspname = ANY (%(schemas)s) AND c.relkind IN ('r', 'p', 'f')
 ORDER BY n.nspname, c.relname
 """
@@ -186,7 +192,6 @@ class Relation(NamedTuple):
     """A table of the schemas of the settings, whether it is published or not.
 
     Attributes:
-        owner: Quoted, as `regrole` gives it.
         kind: `pg_class.relkind`: r, p or f.
         persistence: `pg_class.relpersistence`.
         is_covered: Whether the publication is for all tables, or for its schema.

@@ -79,7 +79,8 @@ def _copy(connection: psycopg.Connection, table: Table, part: Part) -> tuple[int
     while done < part.blocks and seconds < _SECONDS:
         end = min(done + count, part.blocks)
         query = copy_query(table, part, columns, done, end)
-        for _ in copier.copy(CopyJob(table.stream, query, columns, suffix)):
+        job = CopyJob(table.stream, query, columns, suffix, part.oid, part.relfilenode)
+        for _ in copier.copy(job):
             pass
         done, count = end, 2 * count
         seconds = time.monotonic() - started

@@ -1,8 +1,8 @@
-"""What is right or wrong with a connection, a server, a role and a slot. Nothing here asks them."""
+"""What is right or wrong with a server, a role and a slot. Nothing here asks them."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final, NamedTuple
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 from tap_postgres_cdc.commands.findings import Finding, Fix, Status
 from tap_postgres_cdc.commands.identifiers import identifier, literal
@@ -10,27 +10,16 @@ from tap_postgres_cdc.commands.inspection import Role, Server, Setting
 from tap_postgres_cdc.commands.services import Service
 from tap_postgres_cdc.errors import slot_lost
 from tap_postgres_cdc.progress import data_size, duration
-from tap_postgres_cdc.settings import Settings
 
 _OLDEST_VERSION: Final = 150000
 _KEEP_SIZE: Final = "10GB"
 _MEGABYTE: Final = 1 << 20
 _PASSWORD_DAYS: Final = 30
+_MAX_SENDERS: Final = "max_wal_senders"
+_ROOM: Final = 5
 # Below this share of the allowed WAL a slot is about to be lost.
 _SAFE_SHARE: Final = 0.25
 _LEAST_IDLE_SECONDS: Final = 3 * 86400
-
-
-class Encryption(NamedTuple):
-    """TLS of the connection that was opened: its version, None without."""
-
-    version: str | None
-
-
-def check_connection(settings: Settings, role: Role) -> Finding:
-    """Say whom and what the settings reach."""
-    found = f"connected to {settings.host}:{settings.port}, database {settings.database}"
-    return Finding("connection", Status.OK, f"{found}, as {role.name}")
 
 
 def check_version(server: Server) -> Finding:
@@ -41,28 +30,6 @@ def check_version(server: Server) -> Finding:
     return Finding(
         "version", Status.ERROR, f"PostgreSQL {server.version_text} is older than 15", fix
     )
-
-
-def check_encryption(settings: Settings, server: Server, encryption: Encryption) -> Finding:
-    """Password and rows should not go over a network as they are."""
-    mode = settings.tls.mode
-    if encryption.version:
-        if mode.startswith("verify"):
-            found = f"TLS: {encryption.version}, the server's certificate is verified ({mode})"
-            return Finding("tls", Status.OK, found)
-        if mode == "require":
-            found = f"TLS: {encryption.version}; verify-full would also verify who answers"
-            return Finding("tls", Status.OK, found)
-        found = f"TLS: {encryption.version}, but ssl_mode.mode {mode} would do without"
-    elif server.settings["ssl"].value == "off" and server.is_local:
-        return Finding("tls", Status.OK, "TLS: none, the server is on this machine")
-    elif server.settings["ssl"].value == "off":
-        fix = Fix("whoever runs the server", do="set up a certificate and turn ssl on")
-        return Finding("tls", Status.WARNING, "TLS: the server does not speak it", fix)
-    else:
-        found = "TLS: none, password hash and rows go over the network as they are"
-    fix = Fix("you", do="set airbyte_config.ssl_mode.mode to require, or better verify-full")
-    return Finding("tls", Status.WARNING, found, fix)
 
 
 def check_primary(server: Server) -> Finding:
@@ -132,28 +99,58 @@ def check_role(
         limit: How many connections a run opens.
         now: The time.
     """
-    name = identifier(role.name)
-    findings = []
-    if refusal is None or "permission" not in refusal:
-        findings.append(Finding("replication", Status.OK, f"role {role.name} may replicate"))
-    else:
-        found, fix = f"role {role.name} may not replicate", service.grant_replication(name)
-        findings.append(Finding("replication", Status.ERROR, found, fix))
-    if role.is_superuser:
-        fix = Fix("you", do="run setup for a role of its own, and set it in airbyte_config")
-        found = f"role {role.name} is a superuser, which is more than it needs"
-        findings.append(Finding("superuser", Status.WARNING, found, fix))
-    else:
-        findings.append(Finding("superuser", Status.OK, f"role {role.name} is no superuser"))
-    if 0 <= role.connection_limit < limit:
-        fix = Fix(service.administrator, (f"ALTER ROLE {name} CONNECTION LIMIT {limit}",))
-        found = f"role {role.name} may open {role.connection_limit} connections, a run opens"
-        findings.append(Finding("connection_limit", Status.ERROR, f"{found} {limit}", fix))
-    if role.valid_until and role.valid_until < now + timedelta(days=_PASSWORD_DAYS):
-        fix = Fix(service.administrator, (f"ALTER ROLE {name} VALID UNTIL 'infinity'",))
-        found = f"the password of role {role.name} expires on {role.valid_until:%Y-%m-%d}"
-        findings.append(Finding("password", Status.WARNING, found, fix))
-    return findings
+    return [
+        *_check_replication(role, service, refusal),
+        _check_superuser(role),
+        _check_connection_limit(role, service, limit),
+        _check_password(role, service, now),
+    ]
+
+
+def _check_replication(role: Role, service: Service, refusal: str | None) -> list[Finding]:
+    has_attribute = role.replicates or role.is_superuser
+    if refusal is None:
+        return [Finding("replication", Status.OK, f"role {role.name} may replicate")]
+    if _MAX_SENDERS in refusal:
+        return []  # a line of its own says so
+    if not has_attribute:
+        found, fix = (
+            f"role {role.name} may not replicate",
+            service.grant_replication(identifier(role.name)),
+        )
+        return [Finding("replication", Status.ERROR, found, fix)]
+    do = service.caveat or "if host is a connection pooler, set it to the database's own"
+    found = f"connections for replication are refused: {refusal}"
+    return [Finding("replication", Status.ERROR, found, Fix("you", do=do))]
+
+
+def _check_superuser(role: Role) -> Finding:
+    if not role.is_superuser:
+        return Finding("superuser", Status.OK, f"role {role.name} is no superuser")
+    fix = Fix("you", do="make a role of its own with setup, and set it in airbyte_config.username")
+    found = f"role {role.name} is a superuser, which is more than it needs"
+    return Finding("superuser", Status.WARNING, found, fix)
+
+
+def _check_connection_limit(role: Role, service: Service, limit: int) -> Finding:
+    allowed = "any number of" if role.connection_limit < 0 else f"{role.connection_limit}"
+    found = f"role {role.name} may open {allowed} connections, a run opens {limit}"
+    if role.connection_limit < 0 or role.connection_limit >= limit:
+        return Finding("connection_limit", Status.OK, found)
+    statement = f"ALTER ROLE {identifier(role.name)} CONNECTION LIMIT {limit}"
+    fix = Fix(service.administrator, (statement,))
+    return Finding("connection_limit", Status.ERROR, found, fix)
+
+
+def _check_password(role: Role, service: Service, now: datetime) -> Finding:
+    if role.valid_until is None:
+        return Finding("password", Status.OK, f"the password of role {role.name} does not expire")
+    found = f"the password of role {role.name} expires on {role.valid_until:%Y-%m-%d}"
+    if role.valid_until > now + timedelta(days=_PASSWORD_DAYS):
+        return Finding("password", Status.OK, found)
+    statement = f"ALTER ROLE {identifier(role.name)} VALID UNTIL 'infinity'"
+    fix = Fix(service.administrator, (statement,), note="or a new password, and a later date")
+    return Finding("password", Status.WARNING, found, fix)
 
 
 def check_headroom(
@@ -161,22 +158,21 @@ def check_headroom(
 ) -> list[Finding]:
     """A slot and a WAL sender have to be free for the pipeline."""
     slots, most = len(server.slots), int(server.settings["max_replication_slots"].value)
-    found = f"{slots} of {most} replication slots are in use (max_replication_slots)"
+    found = f"replication slots taken: {slots} of {most} (max_replication_slots)"
     if slots < most or slot in server.slots:
         findings = [Finding("max_replication_slots", Status.OK, found)]
     else:
-        fix = service.set_parameter("max_replication_slots", str(most + 5), restart=True)
+        fix = service.set_parameter("max_replication_slots", str(most + _ROOM), restart=True)
         if idle := [name for name, active in server.slots.items() if not active]:
-            fix = fix._replace(
-                do=f"{fix.do}; or drop a slot that nobody needs any more, of {', '.join(idle)}"
-            )
+            note = f"or drop a slot that nobody needs any more; nobody reads {', '.join(idle)}"
+            fix = fix._replace(note=note)
         findings = [Finding("max_replication_slots", Status.ERROR, found, fix)]
-    senders, most = server.wal_senders, int(server.settings["max_wal_senders"].value)
-    found = f"{senders} of {most} WAL senders are in use (max_wal_senders)"
-    if senders < most and "max_wal_senders" not in (refusal or ""):
-        return [*findings, Finding("max_wal_senders", Status.OK, found)]
-    fix = service.set_parameter("max_wal_senders", str(most + 5), restart=True)
-    return [*findings, Finding("max_wal_senders", Status.ERROR, found, fix)]
+    senders, most = server.wal_senders, int(server.settings[_MAX_SENDERS].value)
+    found = f"WAL senders running: {senders} of {most} (max_wal_senders)"
+    if senders < most and _MAX_SENDERS not in (refusal or ""):
+        return [*findings, Finding(_MAX_SENDERS, Status.OK, found)]
+    fix = service.set_parameter(_MAX_SENDERS, str(most + _ROOM), restart=True)
+    return [*findings, Finding(_MAX_SENDERS, Status.ERROR, found, fix)]
 
 
 def check_slot(
@@ -191,8 +187,8 @@ def check_slot(
         return [Finding("slot", Status.ERROR, found, fix), *_check_retention(server, service, None)]
     if slot["slot_type"] != "logical" or slot["plugin"] != "pgoutput":
         kind = f"for {slot['plugin']}" if slot["plugin"] else "physical"
-        fix = Fix(f"the role {role}", (drop, create))
-        fix = fix._replace(do="if another pipeline needs it, set replication_slot to another name")
+        note = "if someone else needs it, set replication_slot to another name instead"
+        fix = Fix(f"the role {role}", (drop, create), note=note)
         return [Finding("slot", Status.ERROR, f"slot {name} is {kind}, not for pgoutput", fix)]
     if slot["database"] != slot["here"]:
         found = f"slot {name} belongs to database {slot['database']}, not to {slot['here']}"
@@ -225,8 +221,8 @@ def _check_reader(name: str, slot: Mapping[str, Any]) -> Finding:
     if who := reader.get("user"):
         found += f" of role {who}"
     stop = f"SELECT pg_terminate_backend({pid})"
-    fix = Fix(f"{'the role ' + who if who else 'its owner'} or a superuser", (stop,))
-    fix = fix._replace(do="give each pipeline a slot of its own")
+    by = f"the role {who}, or a superuser," if who else "a superuser"
+    fix = Fix(by, (stop,), "give each pipeline a slot of its own")
     return Finding("slot_reader", Status.ERROR, found, fix)
 
 
@@ -239,7 +235,7 @@ def _check_retention(
     if keep < 0:
         fix = service.set_parameter("max_slot_wal_keep_size", _KEEP_SIZE, restart=False)
         if fix.sql:
-            fix = fix._replace(do="or any size that the disk has room for")
+            fix = fix._replace(note="or another size that the disk has room for")
         found = "max_slot_wal_keep_size is unlimited: a slot that is not read fills the disk"
         findings.append(Finding("max_slot_wal_keep_size", Status.WARNING, found, fix))
     else:
@@ -275,8 +271,3 @@ def _check_idle_timeout(idle: Setting, service: Service) -> Finding:
         return Finding(name, Status.OK, found)
     fix = service.set_parameter(name, "7d", restart=False)
     return Finding(name, Status.WARNING, found, fix)
-
-
-def now() -> datetime:
-    """The time, with its zone."""
-    return datetime.now(UTC)

@@ -5,6 +5,7 @@ from typing import Final, NamedTuple
 
 from tap_postgres_cdc.commands.identifiers import identifier, identifiers, literal
 from tap_postgres_cdc.commands.services import Service
+from tap_postgres_cdc.commands.wording import listed
 from tap_postgres_cdc.errors import CaptureError
 from tap_postgres_cdc.settings import Settings
 
@@ -35,10 +36,11 @@ class TableName(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """What to publish: `tables` by name, `schemas` whole, or `all`."""
+    """What to publish: `tables` by name, with their partitions; `schemas` whole; or `all`."""
 
     kind: str
     tables: tuple[TableName, ...] = ()
+    partitions: tuple[TableName, ...] = ()
 
 
 class Existing(NamedTuple):
@@ -121,11 +123,12 @@ def _grants(settings: Settings, wanted: Wanted, there: Existing, *, known: bool)
     if not there.connects:
         sql = f"GRANT CONNECT ON DATABASE {database} TO {role}"
         statements.append(Statement("it may connect", sql))
-    used = {table.schema for table in wanted.tables} if wanted.tables else set(settings.schemas)
+    read = (*wanted.tables, *wanted.partitions)
+    used = {table.schema for table in read} or set(settings.schemas)
     if schemas := sorted(used.difference(there.schemas)):
         sql = f"GRANT USAGE ON SCHEMA {identifiers(schemas)} TO {role}"
         statements.append(Statement("it may use the schemas", sql))
-    unreadable = [table for table in wanted.tables if table[:2] not in there.tables]
+    unreadable = [table for table in read if table[:2] not in there.tables]
     if unreadable:
         names = identifiers(table[:2] for table in unreadable)
         sql = f"GRANT SELECT ON {names} TO {role}"
@@ -184,7 +187,8 @@ def _slot(settings: Settings, there: Existing) -> list[Statement]:
     if there.slot:
         return []
     sql = f"SELECT pg_create_logical_replication_slot({literal(settings.slot)}, 'pgoutput')"
-    return [Statement("from here on the server keeps its log for us", sql, by_role=True)]
+    purpose = "from here on the server keeps its log for us, once transactions now running are over"
+    return [Statement(purpose, sql, by_role=True)]
 
 
 def as_script(settings: Settings, service: Service, statements: Sequence[Statement]) -> str:
@@ -210,8 +214,9 @@ class Leftovers(NamedTuple):
         reader: Process that reads the slot.
         publication: Whether its publication exists.
         role: Whether its role exists.
-        grants: What the role may do in this database, for people.
+        grants: On what the role has rights in this database, for people.
         kept: Why the role has to stay, if it has to.
+        owner: Whether that is because of what it is or owns, so that its rights stay as well.
     """
 
     slot: bool
@@ -220,33 +225,43 @@ class Leftovers(NamedTuple):
     role: bool
     grants: Sequence[str]
     kept: str | None
+    owner: bool
 
 
-def teardown(settings: Settings, leftovers: Leftovers | None, admin: str = "") -> list[Statement]:
+def teardown(
+    settings: Settings, leftovers: Leftovers | None, member: str = "", *, slot_by_role: bool = False
+) -> list[Statement]:
     """What removes slot, publication, grants and role.
 
     Args:
         settings: Names of everything.
         leftovers: What is there; None if that is not known, and then everything is removed.
-        admin: Role that will run this, if it is no superuser: it has to be a member of the role
+        member: Role that will run this, if it is no superuser: it has to be a member of the role
             to take its rights away.
+        slot_by_role: Whether only the pipeline's own role may drop the slot.
     """
-    there = leftovers or Leftovers(
-        slot=True, reader=None, publication=True, role=True, grants=["all"], kept=None
-    )
+    there = leftovers or _EVERYTHING
     role = identifier(settings.username)
     statements = []
     if there.slot:
         sql = f"SELECT pg_drop_replication_slot({literal(settings.slot)})"
-        statements.append(Statement("the slot, and with it the WAL that it keeps", sql))
+        purpose = "the slot, and with it the WAL that the server keeps for it"
+        statements.append(Statement(purpose, sql, by_role=slot_by_role))
     if there.publication:
         sql = f"DROP PUBLICATION {identifier(settings.publication)}"
         statements.append(Statement("the publication; its tables stay as they are", sql))
+    revoked = there.role and not there.owner and bool(there.grants or not there.kept)
+    if revoked and member:
+        sql = f"GRANT {role} TO {identifier(member)}"
+        statements.append(Statement("so that the role's rights can be taken away", sql))
+    if revoked:
+        on = f" on {listed(there.grants)}" if there.grants else ""
+        statements.append(Statement(f"the role's rights{on}", f"DROP OWNED BY {role}"))
     if there.role and not there.kept:
-        if admin:
-            sql = f"GRANT {role} TO {identifier(admin)}"
-            statements.append(Statement("for taking its rights away", sql))
-        what = f": {'; '.join(there.grants)}" if there.grants else ""
-        statements.append(Statement(f"the role's rights{what}", f"DROP OWNED BY {role}"))
         statements.append(Statement("the role", f"DROP ROLE {role}"))
     return statements
+
+
+_EVERYTHING: Final = Leftovers(
+    slot=True, reader=None, publication=True, role=True, grants=(), kept=None, owner=False
+)
