@@ -17,37 +17,31 @@ RUN images/connector "$CONNECTOR" /opt/connector
 FROM build AS build-project
 RUN images/project
 
-FROM python AS connector
-ARG CONNECTOR
+FROM python AS final
 ARG VERSION=unknown
 ARG REVISION=unknown
-LABEL org.opencontainers.image.title="$CONNECTOR" \
-      org.opencontainers.image.description="$CONNECTOR, a Singer connector of OSO Connect" \
-      org.opencontainers.image.source="https://github.com/opensource-observer/oso-connect" \
+LABEL org.opencontainers.image.source="https://github.com/opensource-observer/oso-connect" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION"
-COPY --from=build-connector /opt/connector /opt/connector
 ENV HOME=/tmp
 USER 65532:65532
+
+FROM final AS connector
+ARG CONNECTOR
+LABEL org.opencontainers.image.title="$CONNECTOR" \
+      org.opencontainers.image.description="$CONNECTOR, a Singer connector of OSO Connect"
+COPY --from=build-connector /opt/connector /opt/connector
 ENTRYPOINT ["/opt/connector/bin/connector"]
 
-FROM python AS project
-ARG VERSION=unknown
-ARG REVISION=unknown
+FROM final AS project
 LABEL org.opencontainers.image.title="oso-connect" \
-      org.opencontainers.image.description="All sources and targets of OSO Connect, run by Meltano" \
-      org.opencontainers.image.source="https://github.com/opensource-observer/oso-connect" \
-      org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="$VERSION" \
-      org.opencontainers.image.revision="$REVISION"
+      org.opencontainers.image.description="All sources and targets of OSO Connect, run by Meltano"
 COPY --from=build-project /project /project
 WORKDIR /project
 # What Meltano writes goes to /tmp; the state goes where MELTANO_STATE_BACKEND_URI says.
-ENV HOME=/tmp \
-    MELTANO_DATABASE_URI=sqlite:////tmp/meltano.db \
+ENV MELTANO_DATABASE_URI=sqlite:////tmp/meltano.db \
     MELTANO_PROJECT_READONLY=true \
     PATH=/project/.venv/bin:$PATH
-USER 65532:65532
 ENTRYPOINT ["oso-pipeline"]
 CMD ["--help"]

@@ -75,14 +75,6 @@ def database() -> Iterator[Postgres]:
         yield server
 
 
-@pytest.fixture
-def github() -> Iterator[Issues]:
-    issues = Issues()
-    with HttpSandbox(app=issues.app) as server:
-        issues.url = server.url
-        yield issues
-
-
 class Night:
     """A run of the workflow: its jobs, and the files that GitHub carries between them."""
 
@@ -248,8 +240,12 @@ def test_the_images_are_built_by_what_is_tested_here() -> None:
         'images/connector "$CONNECTOR" /opt/connector',
         "images/project",
     ]
-    users = [line for line in lines if line.startswith("USER ")]
-    assert users == ["USER 65532:65532"] * 2
+    stages = [line.split() for line in lines if line.startswith(("FROM ", "USER "))]
+    unprivileged = stages[stages.index(["USER", "65532:65532"]) - 1][-1]
+    assert stages[-2:] == [
+        ["FROM", unprivileged, "AS", "connector"],
+        ["FROM", unprivileged, "AS", "project"],
+    ]
 
 
 def test_the_project_image_is_tried_as_the_workflow_does(project: Path) -> None:

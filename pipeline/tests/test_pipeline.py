@@ -19,12 +19,13 @@ from oso_pipeline.log import LogReader
 from oso_pipeline.project import PipelineError, Source, has_slot, is_ours, plugins, sources
 from oso_pipeline.report import Report, read_reports, summary
 from oso_pipeline.secrets import mask_commands, redacted, secrets_in, settings_of
-from sandbox.github import Issues
 from sandbox.http import HttpSandbox, World
 from sandbox.meltano import Meltano
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from sandbox.github import Issues
 
 ROOT = Path(__file__).parents[2]
 COMMAND = str(Path(sys.executable).with_name("oso-pipeline"))
@@ -201,14 +202,6 @@ def test_secrets_are_masked_line_by_line_and_redacted_longest_first() -> None:
     assert secrets == ["word1-and-more", "aaaaa", "bbb%b", "word1"]
     assert "::add-mask::bbb%25b" in list(mask_commands(secrets))
     assert redacted("word1-and-more word1 5432", secrets) == "*** *** 5432"
-
-
-@pytest.fixture
-def github() -> Iterator[Issues]:
-    issues = Issues()
-    with HttpSandbox(app=issues.app) as server:
-        issues.url = server.url
-        yield issues
 
 
 def test_one_issue_is_open_while_sources_fail(github: Issues) -> None:

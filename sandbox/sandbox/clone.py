@@ -15,7 +15,9 @@ def clone(root: Path, folder: Path) -> Path:
 
     It shares `uv` with the original, and nothing else.
     """
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    # In a container the checkout may belong to another user, which git distrusts.
+    git = ["git", "-c", f"safe.directory={root}"]
+    command = [*git, "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
     for name in filter(None, listed.split("\0")):
         if (root / name).is_file():
