@@ -18,7 +18,17 @@ _PROCESS = re.compile(r'process \d+:"(.*?)"')
 def command(command: list[str], samples: Path) -> list[str]:
     """Return the command that runs another and writes the stacks of all its processes."""
     program = Path(sys.executable).with_name("py-spy")
-    options = ["--subprocesses", "--format", "raw", "--rate", str(RATE), "--output", str(samples)]
+    # Pausing them, as it does by default, made one of the tap's copying processes end.
+    options = [
+        "--nonblocking",
+        "--subprocesses",
+        "--format",
+        "raw",
+        "--rate",
+        str(RATE),
+        "--output",
+        str(samples),
+    ]
     return [str(program), "record", *options, "--", *command]
 
 
