@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -159,6 +160,11 @@ def test_ctrl_c_stops_the_run_and_the_next_one_finishes_it(reader: Reader) -> No
     assert "the next run goes on from here" in log
 
     reader.run(ENVIRONMENT, f"meltano run {' '.join(PIPELINE)}", "sandbox diff")
+
+
+def test_the_state_backends_of_the_page_are_installed() -> None:
+    for module in ("google.cloud.storage", "boto3"):
+        assert importlib.util.find_spec(module), module
 
 
 def test_no_command_of_the_page_was_left_out(reader: Reader) -> None:

@@ -53,12 +53,12 @@ def read(samples: Path, part: Callable[[str, str], str]) -> dict[str, Counter[st
 
 
 def work(frames: list[str]) -> str:
-    """Return what a stack is about; its frames come from the outermost to the innermost."""
+    """Return what a stack is about, such as `write (asyncio/unix_events.py)`.
+
+    Args:
+        frames: From the outermost to the innermost; those without a file are processes.
+    """
     if any("_find_and_load" in frame for frame in frames):
         return "importing modules"
-    return next((frame for frame in reversed(frames) if _names_a_package(frame)), "other")
-
-
-def _names_a_package(frame: str) -> bool:
-    # Frames without a file are those of py-spy itself.
-    return " (" in frame
+    innermost = next((frame for frame in reversed(frames) if " (" in frame), "starting")
+    return re.sub(r":\d+\)$", ")", innermost)
