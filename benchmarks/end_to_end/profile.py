@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 RATE = 100  # samples a second
-_PROCESS = re.compile(r'process \d+:"(.*?)"')
+# Command lines can have line breaks.
+_STACK = re.compile(r"^(process .*?) (\d+)$(?=\n+process |\n*\Z)", re.MULTILINE | re.DOTALL)
+_PROCESS = re.compile(r'process \d+:"(.*)"', re.DOTALL)
 
 
 def command(command: list[str], samples: Path) -> list[str]:
@@ -41,8 +43,7 @@ def read(samples: Path, part: Callable[[str, str], str]) -> dict[str, Counter[st
         part: Takes a command line, and returns what the process belongs to.
     """
     found: dict[str, Counter[str]] = {}
-    for line in samples.read_text(encoding="utf-8").splitlines():
-        stack, _, count = line.rpartition(" ")
+    for stack, count in _STACK.findall(samples.read_text(encoding="utf-8")):
         frames = stack.split(";")
         name = ""
         for place, frame in enumerate(frames):
