@@ -90,6 +90,7 @@ format: .venv/.synced ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-clean: ## remove the environments, caches, state and output
+clean: ## stop the sandbox; remove the environments, caches, state and output
+	@if [ -d .sandbox ]; then $(BIN)/sandbox down; fi
 	rm -rf .tools .venv .meltano $(ACTIONLINT) .mypy_cache .pytest_cache .ruff_cache .hypothesis logs output
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -129,15 +130,6 @@ def test_two_sources_go_into_two_datasets(reader: Reader) -> None:
     assert reader.asks(tables) == [["projects"]]
 
 
-def test_selected_tables_and_columns_are_listed(reader: Reader) -> None:
-    out = reader.follow("Some tables, some columns")
-    chosen = set(re.findall(r"\[(?:selected|automatic) *\] (\S+)", out))
-    assert "projects.slug" in chosen
-    assert "projects.id" in chosen
-    assert "projects.description" not in chosen
-    assert not any(name.startswith("issues") for name in chosen)
-
-
 def test_ctrl_c_stops_the_run_and_the_next_one_finishes_it(reader: Reader) -> None:
     reader.run(
         ENVIRONMENT,
@@ -159,6 +151,20 @@ def test_ctrl_c_stops_the_run_and_the_next_one_finishes_it(reader: Reader) -> No
     assert "the next run goes on from here" in log
 
     reader.run(ENVIRONMENT, f"meltano run {' '.join(PIPELINE)}", "sandbox diff")
+
+
+def test_selected_tables_and_columns_are_listed(reader: Reader) -> None:
+    out = reader.follow("Some tables, some columns")
+    chosen = set(re.findall(r"\[(?:selected|automatic) *\] (\S+)", out))
+    assert "projects.slug" in chosen
+    assert "projects.id" in chosen
+    assert "projects.description" not in chosen
+    assert not any(name.startswith("issues") for name in chosen)
+
+
+def test_the_state_backends_of_the_page_are_installed() -> None:
+    for module in ("google.cloud.storage", "boto3"):
+        assert importlib.util.find_spec(module), module
 
 
 def test_no_command_of_the_page_was_left_out(reader: Reader) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from sandbox.bigquery import PROJECT, BigQueryEmulator
 from sandbox.meltano import Meltano
-from sandbox.postgres import HOST, PASSWORD, Postgres, embedded_programs, running
+from sandbox.postgres import PASSWORD, embedded_programs, running
+from sandbox.services import tap_environ
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,7 +71,7 @@ def test_warehouse_equals_the_source_after_each_run(
         )
         source.execute("CREATE PUBLICATION oso_publication FOR TABLE votes")
         source.execute("SELECT pg_create_logical_replication_slot('oso_slot', 'pgoutput')")
-        meltano = Meltano(ROOT, tmp_path, {**loading, **_connection(server)})
+        meltano = Meltano(ROOT, tmp_path, {**loading, **tap_environ(server, "postgres", PASSWORD)})
         pipeline = ("run", "tap-my-postgres-datasource", TARGET)
 
         meltano.run(*pipeline)
@@ -93,20 +94,6 @@ def test_warehouse_equals_the_source_after_each_run(
             warehouse, f"SELECT COUNT(*) = COUNT(DISTINCT id) AS once FROM {DATASET}.votes"
         )
         assert keys == {"once": True}
-
-
-def _connection(server: Postgres) -> dict[str, str]:
-    settings = {
-        "HOST": HOST,
-        "PORT": str(server.port),
-        "DATABASE": "postgres",
-        "USERNAME": "postgres",
-        "PASSWORD": PASSWORD,
-        # The embedded server does not speak TLS.
-        "SSL_MODE_MODE": "disable",
-    }
-    prefix = "TAP_MY_POSTGRES_DATASOURCE_AIRBYTE_CONFIG_"
-    return {prefix + name: value for name, value in settings.items()}
 
 
 def _expected(source: Any) -> list[dict[str, Any]]:

@@ -49,7 +49,7 @@ def main() -> None:
     for part in options.parts:
         with running(embedded_programs(), settings=SETTINGS) as server:
             measured[part] = parts[part](server, options.rounds)
-    results.write(measured)
+        results.write(measured)
 
 
 def snapshot(server: Postgres, rounds: int) -> list[Run]:
@@ -115,11 +115,13 @@ def profiles(server: Postgres, _: int) -> dict[str, Any]:
     with warehouse() as (emulator, folder):
         pipeline = OURS.pipeline(server, "rows", folder)
         cpu = measure("not profiled", pipeline, server, emulator, results.ROWS).cpu
+        check(emulator, "rows", results.ROWS)
     with warehouse() as (emulator, folder):
         pipeline = OURS.pipeline(server, "rows", folder)
         samples = folder / "samples"
         sampled = pipeline._replace(command=profile.command(pipeline.command, samples))
         measure("profiled", sampled, server, emulator, results.ROWS)
+        check(emulator, "rows", results.ROWS)
         return {"cpu": cpu, "work": profile.read(samples, part_of_command)}
 
 

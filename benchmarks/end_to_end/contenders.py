@@ -11,6 +11,7 @@ from benchmarks.peers import make_environment
 from sandbox.bigquery import PROJECT
 from sandbox.meltano import EXECUTABLE
 from sandbox.postgres import HOST, PASSWORD, Postgres
+from sandbox.services import tap_environ
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -61,19 +62,9 @@ class Contender(NamedTuple):
 
 def ours(server: Postgres, table: str, folder: Path) -> Pipeline:
     """`meltano run` in this project; the slot is called like the table."""
-    settings = {
-        "HOST": HOST,
-        "PORT": str(server.port),
-        "DATABASE": "postgres",
-        "USERNAME": "postgres",
-        "PASSWORD": PASSWORD,
-        "SSL_MODE_MODE": "disable",
-        "REPLICATION_METHOD_PUBLICATION": table,
-        "REPLICATION_METHOD_REPLICATION_SLOT": table,
-    }
-    prefix = "TAP_MY_POSTGRES_DATASOURCE_AIRBYTE_CONFIG_"
+    slot = {"replication_method_publication": table, "replication_method_replication_slot": table}
     environ = {
-        **{prefix + name: value for name, value in settings.items()},
+        **tap_environ(server, "postgres", PASSWORD, **slot),
         "TARGET_BIGQUERY_PROJECT": PROJECT,
         "TARGET_BIGQUERY_DATASET": DATASET,
         **_meltano(folder),

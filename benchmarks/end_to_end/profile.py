@@ -12,13 +12,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 RATE = 100  # samples a second
-_PROCESS = re.compile(r'process \d+:"(.*?)"')
+# Command lines can have line breaks.
+_STACK = re.compile(r"^(process .*?) (\d+)$(?=\n+process |\n*\Z)", re.MULTILINE | re.DOTALL)
+_PROCESS = re.compile(r'process \d+:"(.*)"', re.DOTALL)
 
 
 def command(command: list[str], samples: Path) -> list[str]:
     """Return the command that runs another and writes the stacks of all its processes."""
     program = Path(sys.executable).with_name("py-spy")
-    options = ["--subprocesses", "--format", "raw", "--rate", str(RATE), "--output", str(samples)]
+    # Pausing them, as it does by default, made one of the tap's copying processes end.
+    options = [
+        "--nonblocking",
+        "--subprocesses",
+        "--format",
+        "raw",
+        "--rate",
+        str(RATE),
+        "--output",
+        str(samples),
+    ]
     return [str(program), "record", *options, "--", *command]
 
 
@@ -31,8 +43,7 @@ def read(samples: Path, part: Callable[[str, str], str]) -> dict[str, Counter[st
         part: Takes a command line, and returns what the process belongs to.
     """
     found: dict[str, Counter[str]] = {}
-    for line in samples.read_text(encoding="utf-8").splitlines():
-        stack, _, count = line.rpartition(" ")
+    for stack, count in _STACK.findall(samples.read_text(encoding="utf-8")):
         frames = stack.split(";")
         name = ""
         for place, frame in enumerate(frames):
@@ -43,12 +54,12 @@ def read(samples: Path, part: Callable[[str, str], str]) -> dict[str, Counter[st
 
 
 def work(frames: list[str]) -> str:
-    """Return what a stack is about; its frames come from the outermost to the innermost."""
+    """Return what a stack is about, such as `write (asyncio/unix_events.py)`.
+
+    Args:
+        frames: From the outermost to the innermost; those without a file are processes.
+    """
     if any("_find_and_load" in frame for frame in frames):
         return "importing modules"
-    return next((frame for frame in reversed(frames) if _names_a_package(frame)), "other")
-
-
-def _names_a_package(frame: str) -> bool:
-    # Frames without a file are those of py-spy itself.
-    return " (" in frame
+    innermost = next((frame for frame in reversed(frames) if " (" in frame), "starting")
+    return re.sub(r":\d+\)$", ")", innermost)

@@ -118,13 +118,15 @@ def _snapshot(runs: list[Run], changes: list[Run], machine: str) -> list[str]:
     header = ("", "", "rows", "rows/s", "seconds", "CPU, s", "peak, MiB")
     ours = _rate(by[OURS.label])
     ratios = [
-        f"{ours / _rate(found):.1f} × {label}" for label, found in by.items() if label != OURS.label
+        f"{ours / _rate(found):.1f} × that of {label}"
+        for label, found in by.items()
+        if label != OURS.label
     ]
     return [
         "![Rates](results.svg)",
         f"## First copy of {ROWS:,} rows of ten columns",
         table(header, rows),
-        f"{OURS.label} brings as many rows a second as {', '.join(ratios)}.",
+        f"The rate of {OURS.label} is {', '.join(ratios)}.",
         _goals(by),
         """\
 MeltanoLabs' tap and z3's target run under the same Meltano, with upsert as ours does. The jsonb

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+# Folders that are made, and what a run writes: the catalogs of running taps are in `run`.
+_OWN_TO_A_COPY = {"extract", "load", ".meltano", "meltano.db", "run", "output", ".sandbox"}
 EXECUTABLE = str(Path(sys.executable).parent / "meltano")
 
 
@@ -49,13 +51,13 @@ class Meltano:
         The copy shares the packages and the installed plugins with the original.
         """
         copy = folder / "project"
-        for inside in (".", "extract", "load"):
+        for inside in (".", "extract", "load", ".meltano"):
             (copy / inside).mkdir(parents=True, exist_ok=True)
             for entry in (root / inside).iterdir():
                 target = copy / inside / entry.name
                 if entry.suffix == ".yml":
                     shutil.copy(entry, target)
-                elif entry.name not in {"extract", "load", ".sandbox"}:
+                elif entry.name not in _OWN_TO_A_COPY:
                     target.symlink_to(entry)
         return cls(copy, folder, env)
 

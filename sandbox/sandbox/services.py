@@ -59,18 +59,8 @@ class Services:
     @property
     def environ(self) -> dict[str, str]:
         """Settings of the tap and the target; and of psql, as the owner of the database."""
-        settings = {
-            "HOST": HOST,
-            "PORT": str(self.postgres.port),
-            "DATABASE": "postgres",
-            "USERNAME": oso.ROLE,
-            "PASSWORD": oso.ROLE_PASSWORD,
-            # The embedded server does not speak TLS.
-            "SSL_MODE_MODE": "disable",
-        }
-        prefix = "TAP_MY_POSTGRES_DATASOURCE_AIRBYTE_CONFIG_"
         return {
-            **{prefix + name: value for name, value in settings.items()},
+            **tap_environ(self.postgres, oso.ROLE, oso.ROLE_PASSWORD),
             "TARGET_BIGQUERY_PROJECT": PROJECT,
             "TARGET_BIGQUERY_DATASET": DATASET,
             **self.warehouse.environ,
@@ -98,6 +88,29 @@ class Services:
         traceback: TracebackType | None,
     ) -> None:
         self._stack.close()
+
+
+def tap_environ(server: Postgres, role: str, password: str, **settings: str) -> dict[str, str]:
+    """Return the environment in which `tap-my-postgres-datasource` reads a server.
+
+    Args:
+        server: Its database `postgres` is read.
+        role: Who reads it.
+        password: Theirs.
+        settings: Further settings of `airbyte_config`, by their path with underscores.
+    """
+    values = {
+        "host": HOST,
+        "port": str(server.port),
+        "database": "postgres",
+        "username": role,
+        "password": password,
+        # The embedded server does not speak TLS.
+        "ssl_mode_mode": "disable",
+        **settings,
+    }
+    prefix = "TAP_MY_POSTGRES_DATASOURCE_AIRBYTE_CONFIG_"
+    return {prefix + name.upper(): value for name, value in values.items()}
 
 
 def up(folder: Path, scale: float = 1) -> None:
