@@ -11,7 +11,7 @@ TYPED := $(MEMBERS) tests $(wildcard benchmarks)
 # The loaded environment would win over .venv in uv.
 unexport VIRTUAL_ENV
 
-.PHONY: help setup demo demo-http test test-bigquery bench bench-http bench-postgres bench-bigquery bench-end-to-end lint format clean
+.PHONY: help setup demo demo-http test test-bigquery bench bench-http bench-postgres bench-bigquery bench-end-to-end soak lint format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -58,6 +58,9 @@ test-bigquery: .venv/.synced ## run the loader's tests against the real service 
 	@test -n "$(PROJECT)" -a -n "$(DATASET)" || { echo "usage: make test-bigquery PROJECT=… DATASET=…"; exit 2; }
 	OSO_TEST_BIGQUERY_PROJECT=$(PROJECT) OSO_TEST_BIGQUERY_DATASET=$(DATASET) \
 		$(BIN)/pytest load/target-bigquery/tests --timeout 1800 $(ARGS)
+
+soak: setup ## break pipelines at random for a while and compare every row (SECONDS=3600)
+	SOAK_SECONDS=$(or $(SECONDS),3600) $(BIN)/pytest tests/test_crashes.py -k soak $(ARGS)
 
 lint: .venv/.synced ## check style, types and the lock file
 	$(UV) lock --check --quiet

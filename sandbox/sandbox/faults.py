@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import re
+import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -52,6 +53,15 @@ class Fault:
         return nth > 0 and (self.times is None or nth <= self.times)
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of connections that broke: it is what the server is for."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
+
+
 class FaultyServer:
     """Listens on a loopback port while it is a context; `requests`: method, path, body of each."""
 
@@ -60,8 +70,7 @@ class FaultyServer:
         self.faults: list[Fault] = []
         self.requests: list[tuple[str, str, bytes]] = []
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Folders that are made, and what a run writes: the catalogs of running taps are in `run`.
-_OWN_TO_A_COPY = {"extract", "load", ".meltano", "meltano.db", "run", "output", ".sandbox"}
+# What a copy of the project has of its own.
+_FOLDERS = ("extract", "load", "plugins/extractors", "plugins/loaders", ".meltano")
+_OWN = {*_FOLDERS, "plugins", "run", "meltano.db", "output", ".sandbox"}
 EXECUTABLE = str(Path(sys.executable).parent / "meltano")
 
 
@@ -48,16 +48,19 @@ class Meltano:
     def in_copy(cls, root: Path, folder: Path, env: Mapping[str, str] | None = None) -> Self:
         """Prepare to run commands that write to the project, in a copy of its configuration.
 
-        The copy shares the packages and the installed plugins with the original.
+        The copy shares the packages and the installed plugins with the original, but not the
+        folder where Meltano hands catalog and state to a plugin.
         """
         copy = folder / "project"
-        for inside in (".", "extract", "load", ".meltano"):
+        for inside in (".", *_FOLDERS):
             (copy / inside).mkdir(parents=True, exist_ok=True)
             for entry in (root / inside).iterdir():
                 target = copy / inside / entry.name
-                if entry.suffix == ".yml":
-                    shutil.copy(entry, target)
-                elif entry.name not in _OWN_TO_A_COPY:
+                if entry.suffix in {".yml", ".lock"}:
+                    # With another path Meltano would install the shared plugins anew.
+                    text = entry.read_text().replace("-e $MELTANO_PROJECT_ROOT", f"-e {root}")
+                    target.write_text(text)
+                elif entry.name not in _OWN:
                     target.symlink_to(entry)
         return cls(copy, folder, env)
 

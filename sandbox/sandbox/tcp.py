@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import struct
 import threading
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-_RESET = struct.pack("ii", 1, 0)
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _BLOCK = 1 << 14
 
 
@@ -31,7 +32,7 @@ class TcpProxy:
         self._thread = threading.Thread(target=self._accept, daemon=True)
 
     def cut_after(self, size: int | None) -> None:
-        """Reset all connections when the server has sent so many more bytes; None for never."""
+        """Cut all connections when the server has sent so many more bytes; None for never."""
         with self._lock:
             self._left = size
 
@@ -40,61 +41,64 @@ class TcpProxy:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # A listener that is closed does not wake up who waits for it.
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._reset()
+        _end(self._listener)  # closing it would not wake up the thread that waits for it
         self._thread.join()
+        self._listener.close()
+        self._cut()
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                self._connect(client)
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
-    def _connect(self, client: socket.socket) -> None:
+    def _serve(self, client: socket.socket) -> None:
         try:
-            server = socket.create_connection(("127.0.0.1", self._upstream), timeout=10)
+            server = socket.create_connection(("127.0.0.1", self._upstream))
         except OSError:
             client.close()
             return
-        server.settimeout(None)
-        with self._lock:
-            self._open |= {client, server}
-        for ends in ((client, server, False), (server, client, True)):
-            threading.Thread(target=self._pass_on, args=ends, daemon=True).start()
+        with client, server:
+            with self._lock:
+                self._open |= {client, server}
+            questions = threading.Thread(target=_pass_on, args=(client, server, len), daemon=True)
+            questions.start()
+            _pass_on(server, client, self._allowed)
+            questions.join()
+            with self._lock:
+                self._open -= {client, server}
 
-    def _pass_on(self, source: socket.socket, sink: socket.socket, is_answer: bool) -> None:  # noqa: FBT001
-        with contextlib.suppress(OSError):
-            while block := source.recv(_BLOCK):
-                allowed = self._allowed(len(block)) if is_answer else len(block)
-                sink.sendall(block[:allowed])
-                if allowed < len(block):
-                    self._reset()
-                    break
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-        with self._lock:
-            self._open -= {source, sink}
-
-    def _allowed(self, size: int) -> int:
+    def _allowed(self, block: bytes) -> int:
+        """How much of an answer may pass."""
         with self._lock:
             if self._left is None:
-                return size
-            allowed = min(self._left, size)
-            self._left = self._left - size if self._left >= size else None
-            return allowed
+                return len(block)
+            allowed = min(self._left, len(block))
+            self._left -= allowed
+            if allowed == len(block):
+                return allowed
+            self._left = None
+        self._cut()
+        return allowed
 
-    def _reset(self) -> None:
-        """End all connections with a reset, as a router that forgot them would."""
+    def _cut(self) -> None:
         with self._lock:
-            ends, self._open = self._open, set()
-        self.cuts += len(ends) // 2
-        for end in ends:
-            with contextlib.suppress(OSError):
-                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-                end.close()
+            self.cuts += len(self._open) // 2
+            for end in self._open:
+                _end(end)
+
+
+def _pass_on(source: socket.socket, sink: socket.socket, allowed: Callable[[bytes], int]) -> None:
+    with contextlib.suppress(OSError):
+        while block := source.recv(_BLOCK):
+            passing = allowed(block)
+            sink.sendall(block[:passing])
+            if passing < len(block):
+                break
+    _end(source)
+    _end(sink)
+
+
+def _end(one: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        one.shutdown(socket.SHUT_RDWR)

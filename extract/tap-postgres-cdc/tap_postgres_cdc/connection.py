@@ -27,7 +27,7 @@ _SESSION: Final = {
     "idle_in_transaction_session_timeout": "0",
     "row_security": "off",
 }
-_CONNECT_SECONDS: Final = 15
+_CONNECT_SECONDS: Final = 10
 
 
 def one_row(

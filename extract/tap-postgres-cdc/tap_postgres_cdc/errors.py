@@ -140,6 +140,10 @@ _ADVICE: Final[list[tuple[str, str]]] = [
         ),
     ),
     (
+        r"expected authentication request from server|invalid response to SSL negotiation",
+        "what answers at {host}:{port} is not PostgreSQL: check the settings host and port",
+    ),
+    (
         r"server does not support SSL",
         (
             "the server at {host}:{port} does not speak TLS: set ssl_mode.mode to disable "

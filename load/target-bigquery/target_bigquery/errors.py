@@ -28,4 +28,6 @@ def one_line(error: BaseException) -> str:
         detail for detail in getattr(error, "errors", None) or () if isinstance(detail, dict)
     ]
     text = details[0].get("message") if details else getattr(error, "message", None)
+    if text is None and error.args and isinstance(error.args[0], str):
+        text = error.args[0]  # Google's errors can have their cause behind it
     return " ".join(str(text or str(error) or type(error).__name__).split())

@@ -7,6 +7,7 @@ would change what ends up in the tables are refused.
 import json
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -68,6 +69,15 @@ class Settings:
     column_names: str
 
 
+# https://cloud.google.com/resource-manager/docs/creating-managing-projects#before_you_begin
+# https://cloud.google.com/bigquery/docs/datasets#dataset-naming
+_NAMES = {
+    "project": (
+        re.compile(r"[a-z][a-z0-9.:-]*"),
+        "the ID of a project, such as my-project-123, which is not its name",
+    ),
+    "dataset": (re.compile(r"\w{1,1024}", re.ASCII), "letters, digits and underscores"),
+}
 _MODE_BY_STREAM = 'or an object of stream patterns and modes, for example {"events-*": "append"}'
 _GRANULARITY = th.StringType(allowed_values=list(GRANULARITIES))
 
@@ -204,9 +214,12 @@ def settings(config: Mapping[str, Any], environ: Mapping[str, str] | None = None
     environ = os.environ if environ is None else environ
     config = _with_new_names({name: value for name, value in config.items() if value is not None})
     _refuse_others(config)
-    for name in ("project", "dataset"):
-        if not config.get(name):
+    for name, (form, description) in _NAMES.items():
+        value = config.get(name)
+        if not value:
             raise TargetError(f"setting {name!r} is missing")
+        if not form.fullmatch(value):
+            raise TargetError(f"setting {name!r} is {value!r}: must be {description}")
     write_mode = _modes(config, "write_mode", "upsert", ("upsert", "append"))
     missing = _modes(config, "missing_properties", "null", ("null", "keep"))
     delete_mode = _choice("delete_mode", config.get("delete_mode", "soft"), ("soft", "hard"))

@@ -10,6 +10,7 @@ import logging
 import re
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from datetime import UTC, datetime, timedelta
@@ -38,7 +39,7 @@ from target_bigquery.tables import (
 )
 
 SCOPES = ["https://www.googleapis.com/auth/bigquery", "https://www.googleapis.com/auth/drive"]
-FIRST_PATIENCE = 15.0  # seconds until a warehouse that was never reached counts as unreachable
+FIRST_PATIENCE = 10.0  # seconds until a warehouse that was never reached counts as unreachable
 PATIENCE = 120.0  # seconds of trying again once it was reached
 CALL_TIMEOUT = 10.0
 JOB_TIMEOUT = 600.0
@@ -457,9 +458,12 @@ def _credentials(settings: Settings) -> Any:
                 info, scopes=SCOPES
             )
         if settings.credentials_path:
-            return google.auth.load_credentials_from_file(  # type: ignore[no-untyped-call]
-                settings.credentials_path, scopes=SCOPES
-            )[0]
+            with warnings.catch_warnings():
+                # Its advice is for programs that are given a file by strangers.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                return google.auth.load_credentials_from_file(  # type: ignore[no-untyped-call]
+                    settings.credentials_path, scopes=SCOPES
+                )[0]
         return google.auth.default(scopes=SCOPES)[0]
     except (auth_exceptions.GoogleAuthError, OSError, ValueError, KeyError) as error:
         raise TargetError(
