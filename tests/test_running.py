@@ -146,9 +146,8 @@ def test_ctrl_c_stops_the_run_and_the_next_one_finishes_it(reader: Reader) -> No
             if "Incremental state has been updated" in line:
                 os.killpg(process.pid, signal.SIGINT)
                 break
-        log = process.stderr.read()
-    assert process.returncode == 1
-    assert "the next run goes on from here" in log
+        process.stderr.read()
+    assert process.returncode == 1, "it was not interrupted"
 
     reader.run(ENVIRONMENT, f"meltano run {' '.join(PIPELINE)}", "sandbox diff")
 
