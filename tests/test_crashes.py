@@ -282,7 +282,7 @@ def warehouse_is_stopped(pipeline: Pipeline, meltano: int, children: Children) -
     pipeline.emulator.stop()
     time.sleep(pipeline.random.uniform(0, 5))
     pipeline.emulator.start()
-    return {0, 1}  # what it was doing may fail for good
+    return {0, 1}  # unlike the real one it forgets its jobs
 
 
 def requests_are_cut(pipeline: Pipeline, meltano: int, children: Children) -> set[int]:
