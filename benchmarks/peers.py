@@ -49,3 +49,12 @@ def make_environment(
     subprocess.run([*install, "--override", str(folder / "overrides.txt")], check=True)
     ready.touch()
     return python
+
+
+def make_own_environment(package: Path) -> Path:
+    """Return the Python of an environment with a package of this project, as it is now.
+
+    It holds what an installed connector has, and nothing that only the workspace needs.
+    """
+    newest = max(path.stat().st_mtime for path in package.rglob("*.py"))
+    return make_environment(f"{package.name}-{newest}", [str(package)])

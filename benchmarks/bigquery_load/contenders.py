@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.peers import make_environment
+from benchmarks.peers import make_environment, make_own_environment
 
 HERE = Path(__file__).parent
 PACKAGE = HERE.parents[1] / "load" / "target-bigquery"
@@ -26,8 +26,7 @@ class Contender(NamedTuple):
     def prepare(self) -> Path:
         """Make its environment and return that environment's Python."""
         if self.name == "ours":
-            newest = str(max(path.stat().st_mtime for path in PACKAGE.rglob("*.py")))
-            return make_environment(f"target-bigquery-{newest}", [str(PACKAGE)])
+            return make_own_environment(PACKAGE)
         if self.name == "dlt":
             return make_environment("dlt", DLT)
         return make_environment("z3-target-bigquery", Z3)

@@ -2,15 +2,14 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers import make_environment
+from benchmarks.peers import make_environment, make_own_environment
 from benchmarks.postgres_source.piped import Measurement, measure
 from sandbox.postgres import HOST, PASSWORD, Postgres
 
-TAP = Path(sys.executable).with_name("tap-postgres-cdc")
+PACKAGE = Path(__file__).parents[2] / "extract" / "tap-postgres-cdc"
 
 
 def meltanolabs_programs() -> Path:
@@ -50,7 +49,8 @@ def tap(
         },
         "snapshot_workers": workers,
     }
-    command: list[str | Path] = [TAP, "--config", _write(folder / "config.json", config)]
+    program = make_own_environment(PACKAGE).with_name("tap-postgres-cdc")
+    command: list[str | Path] = [program, "--config", _write(folder / "config.json", config)]
     if state:
         command += ["--state", _write(folder / "state.json", state)]
     measured = measure(command, since=since)
