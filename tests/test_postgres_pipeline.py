@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sandbox.meltano import Meltano
-from sandbox.postgres import HOST, PASSWORD, Postgres, embedded_programs, running
+from sandbox.postgres import HOST, PASSWORD, Postgres, running_votes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,11 +32,7 @@ BLOCK = {
 
 @pytest.fixture
 def server() -> Iterator[Postgres]:
-    with running(embedded_programs()) as server, server.connect() as connection:
-        connection.execute("CREATE TABLE votes (id int PRIMARY KEY, name text)")
-        connection.execute("INSERT INTO votes SELECT i, 'n' || i FROM generate_series(1, 50) i")
-        connection.execute("CREATE PUBLICATION oso_publication FOR TABLE votes")
-        connection.execute("SELECT pg_create_logical_replication_slot('oso_slot', 'pgoutput')")
+    with running_votes() as server:
         yield server
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sandbox.meltano import EXECUTABLE, Meltano
+from sandbox.shell import new_shell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,7 +64,7 @@ class Reader:
     @property
     def environ(self) -> dict[str, str]:
         path = f"{Path(EXECUTABLE).parent}{os.pathsep}{os.environ['PATH']}"
-        return {**os.environ, "PATH": path, "NO_COLOR": "1", "MELTANO_CLI_LOG_LEVEL": "warning"}
+        return new_shell(PATH=path, NO_COLOR="1", MELTANO_CLI_LOG_LEVEL="warning")
 
     def asks(self, query: str) -> list[list[str]]:
         """Ask the warehouse; gives the rows below the header."""

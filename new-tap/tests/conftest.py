@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from sandbox.clone import clone
+from sandbox.shell import new_shell
 
 ROOT = Path(__file__).parents[2]
 TAP = "tap-my-source"
@@ -18,11 +18,10 @@ TAP = "tap-my-source"
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone in which `make new-tap NAME=tap-my-source` was run."""
     folder = clone(ROOT, tmp_path_factory.mktemp("clone"))
-    env = {k: v for k, v in os.environ.items() if k != "VIRTUAL_ENV" and not k.startswith("UV_")}
     done = subprocess.run(
         ["make", "new-tap", f"NAME={TAP}"],
         cwd=folder,
-        env=env,
+        env=new_shell(),
         capture_output=True,
         text=True,
         check=False,

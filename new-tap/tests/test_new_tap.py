@@ -17,6 +17,7 @@ from new_tap.copy import new_files
 from new_tap.names import Names
 from sandbox.http import HttpSandbox, World
 from sandbox.meltano import Meltano
+from sandbox.shell import new_shell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,8 +29,9 @@ PATIENCE = pytest.mark.timeout(900)
 
 def run(folder: Path, *command: str) -> str:
     """Run a command in a folder as its user would, and return what it printed."""
-    env = {k: v for k, v in os.environ.items() if k != "VIRTUAL_ENV" and not k.startswith("UV_")}
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=folder, env=new_shell(), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 

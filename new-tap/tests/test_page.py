@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from sandbox.http import HttpSandbox, World
+from sandbox.shell import new_shell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,11 +44,10 @@ def code() -> list[str]:
 
 
 def run(folder: Path, command: str, **env: str) -> str:
-    outer = {k: v for k, v in os.environ.items() if k != "VIRTUAL_ENV" and not k.startswith("UV_")}
     done = subprocess.run(
         ["bash", "-ec", command],
         cwd=folder,
-        env={**outer, **env},
+        env=new_shell(**env),
         capture_output=True,
         text=True,
         check=False,

@@ -17,7 +17,8 @@ from sandbox.bigquery import PROJECT, BigQueryEmulator
 from sandbox.clone import clone
 from sandbox.github import Done, Issues, run_job
 from sandbox.http import HttpSandbox, World
-from sandbox.postgres import HOST, PASSWORD, Postgres, embedded_programs, running
+from sandbox.postgres import HOST, PASSWORD, Postgres, running_votes
+from sandbox.shell import new_shell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -44,19 +45,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the image of the project holds: a clone with the plugins in it."""
     folder = clone(ROOT, tmp_path_factory.mktemp("image") / "project")
     (folder / ".tools").unlink()
-    subprocess.run(["images/uv"], cwd=folder, env=bare(), check=True)
-    subprocess.run(["images/project"], cwd=folder, env=bare(), check=True)
+    subprocess.run(["images/uv"], cwd=folder, env=new_shell(), check=True)
+    subprocess.run(["images/project"], cwd=folder, env=new_shell(), check=True)
     (folder / ".tools").symlink_to(ROOT / ".tools")
     runs = tmp_path_factory.mktemp("runs")
     (folder / ".meltano" / "run").unlink()
     (folder / ".meltano" / "run").symlink_to(runs)
     return folder
-
-
-def bare(**env: str) -> dict[str, str]:
-    """The environment of a machine that knows nothing of this project."""
-    ours = ("VIRTUAL_ENV", "UV_", "MELTANO_", "TAP_", "TARGET_", "GITHUB_")
-    return {k: v for k, v in os.environ.items() if not k.startswith(ours)} | env
 
 
 @pytest.fixture
@@ -67,11 +62,7 @@ def http() -> Iterator[HttpSandbox]:
 
 @pytest.fixture
 def database() -> Iterator[Postgres]:
-    with running(embedded_programs()) as server, server.connect() as connection:
-        connection.execute("CREATE TABLE votes (id int PRIMARY KEY, name text)")
-        connection.execute("INSERT INTO votes SELECT i, 'n' || i FROM generate_series(1, 50) i")
-        connection.execute("CREATE PUBLICATION oso_publication FOR TABLE votes")
-        connection.execute("SELECT pg_create_logical_replication_slot('oso_slot', 'pgoutput')")
+    with running_votes() as server:
         yield server
 
 
@@ -156,7 +147,7 @@ def test_one_source_fails_and_the_other_arrives_and_the_next_run_mends_it(
         for tap, settings in ((EXAMPLE, example), (DATABASE, partner))
     }
     with BigQueryEmulator() as warehouse:
-        env = bare(
+        env = new_shell(
             **warehouse.environ,
             **github.environ,
             MELTANO_DATABASE_URI=f"sqlite:///{tmp_path}/meltano.db",
@@ -210,7 +201,7 @@ def test_the_project_image_writes_nothing_beside_its_temporary_folder(
     project: Path, tmp_path: Path, http: HttpSandbox
 ) -> None:
     """As with a read-only root: nothing in the project is changed by a run."""
-    env = bare(
+    env = new_shell(
         PATH=f"{project}/.venv/bin:{os.environ['PATH']}",
         HOME=str(tmp_path),
         MELTANO_PROJECT_READONLY="true",
@@ -250,7 +241,7 @@ def test_the_images_are_built_by_what_is_tested_here() -> None:
 
 def test_the_project_image_is_tried_as_the_workflow_does(project: Path) -> None:
     command = ["images/check", "project", ".venv/bin/oso-pipeline"]
-    subprocess.run(command, cwd=project, env=bare(), check=True, capture_output=True)
+    subprocess.run(command, cwd=project, env=new_shell(), check=True, capture_output=True)
 
 
 @pytest.mark.parametrize("name", [EXAMPLE, "tap-postgres-cdc", "target-bigquery"])
@@ -259,13 +250,13 @@ def test_a_connector_image_holds_the_connector_and_its_locked_dependencies_only(
 ) -> None:
     folder = clone(ROOT, tmp_path / "project")
     place = tmp_path / "connector"
-    subprocess.run(["images/connector", name, str(place)], cwd=folder, env=bare(), check=True)
+    subprocess.run(["images/connector", name, str(place)], cwd=folder, env=new_shell(), check=True)
     # Nothing in it may point into the sources, which the image does not have.
     shutil.rmtree(folder / "tap-oso-example")
     shutil.rmtree(folder / "extract")
     shutil.rmtree(folder / "load")
     before = written(place)
-    env = bare(PYTHONDONTWRITEBYTECODE="1", HOME=str(tmp_path))
+    env = new_shell(PYTHONDONTWRITEBYTECODE="1", HOME=str(tmp_path))
     command = ["images/check", "connector", str(place / "bin" / "connector")]
     tried = subprocess.run(
         command, cwd=folder, env=env, capture_output=True, text=True, check=False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 from dataclasses import dataclass, field
@@ -13,6 +12,8 @@ from ruamel.yaml import YAML
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+
+from sandbox.shell import new_shell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -103,7 +104,7 @@ def run_job(
     files = {"GITHUB_OUTPUT": folder / "output", "GITHUB_STEP_SUMMARY": folder / "summary"}
     for file in files.values():
         file.touch()
-    environ = {**os.environ, **env, "GITHUB_ACTIONS": "true"}
+    environ = {**new_shell(), **env, "GITHUB_ACTIONS": "true"}
     environ |= {name: str(file) for name, file in files.items()}
     environ |= _filled(definition.get("env", {}), known)
     log = ""

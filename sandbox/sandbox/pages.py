@@ -1,11 +1,12 @@
 """Documentation pages whose commands are run as a reader would, and their output compared."""
 
-import os
 import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, Self
+
+from sandbox.shell import new_shell
 
 _FENCE = re.compile(r"^( *)```([^\n]*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
@@ -72,13 +73,13 @@ class Terminal:
 
         Args:
             folder: Where it is.
-            environ: Beside the variables of this process.
+            environ: Beside the variables of a new shell.
         """
         self._log = folder / "stderr.log"
         self._shell = subprocess.Popen(
             ["bash", "--norc"],
             cwd=folder,
-            env={**os.environ, **environ},
+            env={**new_shell(), **environ},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

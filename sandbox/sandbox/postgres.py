@@ -242,6 +242,20 @@ def running(programs: Path, **options: Any) -> Iterator[Postgres]:
         server.remove()
 
 
+@contextlib.contextmanager
+def running_votes() -> Iterator[Postgres]:
+    """Run the embedded server with a published table of 50 rows and a slot at its beginning.
+
+    They are named `votes`, `oso_publication` and `oso_slot`.
+    """
+    with running(embedded_programs()) as server, server.connect() as connection:
+        connection.execute("CREATE TABLE votes (id int PRIMARY KEY, name text)")
+        connection.execute("INSERT INTO votes SELECT i, 'n' || i FROM generate_series(1, 50) i")
+        connection.execute("CREATE PUBLICATION oso_publication FOR TABLE votes")
+        connection.execute("SELECT pg_create_logical_replication_slot('oso_slot', 'pgoutput')")
+        yield server
+
+
 def _server_user() -> str | None:
     """Whom to run the server as: PostgreSQL refuses to run as root, for anyone else it is them."""
     if os.geteuid() != 0:
