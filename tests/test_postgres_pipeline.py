@@ -115,6 +115,25 @@ def test_the_reason_of_a_failure_is_among_the_last_lines(pipeline: Meltano) -> N
     assert "Traceback" not in failed.stderr
 
 
+def test_a_row_longer_than_the_buffer_allows_fails_and_the_next_run_with_more_brings_it(
+    pipeline: Meltano, server: Postgres
+) -> None:
+    with server.connect() as connection:
+        connection.execute("UPDATE votes SET name = repeat('x', 19 << 20) WHERE id = 1")
+    pipeline.run("run", TAP, TARGET)
+
+    with server.connect() as connection:
+        connection.execute("UPDATE votes SET name = repeat('x', 21 << 20) WHERE id = 2")
+    failed = pipeline.run("run", TAP, TARGET, check=False)
+    assert failed.returncode == 1
+    assert "increase the 'elt.buffer_size' setting" in failed.stderr
+
+    pipeline.env["MELTANO_ELT_BUFFER_SIZE"] = str(80 << 20)
+    pipeline.run("run", TAP, TARGET)
+    sizes = {record["id"]: len(record["name"]) >> 20 for record in pipeline.records("votes")}
+    assert sizes == dict.fromkeys(range(1, 51), 0) | {1: 19, 2: 21}
+
+
 def test_selected_columns_and_tables_are_the_only_ones(
     server: Postgres, pipeline: Meltano, tmp_path: Path
 ) -> None:
