@@ -46,14 +46,6 @@ _RECORD = b'"record"'
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Activation:
-    """A stream whose rows of older versions are to go, after the flush that it is part of."""
-
-    stream: Stream
-    version: int
-
-
 @dataclass
 class Counts:
     """Messages seen."""
@@ -88,7 +80,8 @@ class Loader:
         self._streams: dict[str, Stream] = {}
         self._by_prefix: dict[bytes, Stream] = {}
         self._state: bytes | None = None  # the newest that is not out yet
-        self._state_complete = False  # no record waited when it came
+        self._state_complete = False  # nothing else waited when it came
+        self._activations: dict[str, int] = {}  # by stream: the version whose elders are to go
         self._rows = 0  # waiting to be flushed
         self._bytes = 0
         self._since: float | None = None  # when the oldest waiting message came
@@ -135,7 +128,7 @@ class Loader:
             return None
         return max(0.0, self._since + self._settings.flush_seconds - time.monotonic())
 
-    def flush(self, activation: Activation | None = None) -> None:
+    def flush(self) -> None:
         """Hand all that waits to the second thread, when that is done with the flush before."""
         for stream in self._streams.values():
             self._convert(stream)
@@ -145,11 +138,13 @@ class Loader:
             if stream.batch is not None:
                 batches.append((stream, stream.batch))
                 stream.batch = None
+        activations = [(self._streams[name], v) for name, v in self._activations.items()]
+        self._activations.clear()
         state, self._state = self._state, None
         self._rows = self._bytes = 0
         self._since = None
-        if batches or state is not None or activation is not None:
-            self._flushing = self._worker.submit(self._commit, batches, state, activation)
+        if batches or activations or state is not None:
+            self._flushing = self._worker.submit(self._commit, batches, activations, state)
             self._flushing.add_done_callback(lambda _: self._wake())
 
     def wait(self) -> None:
@@ -188,7 +183,7 @@ class Loader:
                 if stream.batch is not None:
                     stream.batch.write()
         if self._since is None:
-            if self._rows or self._state is not None:
+            if self._rows or self._activations or self._state is not None:
                 self._since = time.monotonic()
         elif self.patience() == 0:
             self.flush()
@@ -226,10 +221,10 @@ class Loader:
             case StateMessage():
                 self.counts.states += 1
                 self._state = bytes(message.value)
-                self._state_complete = self._rows == 0
+                self._state_complete = self._rows == 0 and not self._activations
             case ActivateVersionMessage():
                 self.counts.versions += 1
-                self.flush(Activation(self._known(message.stream), message.version))
+                self._activate_later(self._known(message.stream), message.version)
             case BatchMessage():
                 raise TargetError(
                     f"stream {message.stream!r}: BATCH messages are not supported; turn off "
@@ -248,6 +243,8 @@ class Loader:
     def _record_stream(self, name: str, line: bytes) -> Stream:
         """Return the stream of a RECORD; remember the line's beginning if that says it all."""
         stream = self._known(name)
+        if name in self._activations:  # of whatever version it is, it is not to go
+            self.flush()
         stream.warn_of_unknown(line)
         prefix = line[: line.find(_RECORD)]
         try:
@@ -262,6 +259,15 @@ class Loader:
         ):
             self._by_prefix[prefix] = stream
         return stream
+
+    def _activate_later(self, stream: Stream, version: int) -> None:
+        """Have the next flush delete the rows of older versions, before the next record comes.
+
+        One at a time, a first copy of many small tables would wait for the warehouse at each.
+        """
+        self._activations[stream.name] = max(version, self._activations.get(stream.name, version))
+        for prefix in [prefix for prefix, s in self._by_prefix.items() if s is stream]:
+            del self._by_prefix[prefix]
 
     def _schema(self, message: SchemaMessage) -> None:
         """Make the stream's table fit a SCHEMA; one that is as before changes nothing."""
@@ -290,17 +296,16 @@ class Loader:
     def _commit(
         self,
         batches: list[tuple[Stream, Batch]],
+        activations: list[tuple[Stream, int]],
         state: bytes | None,
-        activation: Activation | None,
     ) -> None:
         """Load and merge what a flush has, then let its STATE out: the second thread's work."""
         started = time.monotonic()
-        loads = [self._loads.submit(self._load, stream, batch) for stream, batch in batches]
-        errors = [error for load in loads if (error := load.exception()) is not None]
-        if errors:
-            raise errors[0]
-        if activation is not None:
-            self._activate(activation)
+        for work, items in ((self._load, batches), (self._activate, activations)):
+            done = [self._loads.submit(work, *item) for item in items]
+            errors = [error for future in done if (error := future.exception()) is not None]
+            if errors:
+                raise errors[0]
         if state is not None:
             self._emit(state)
         self._report(batches, time.monotonic() - started)
@@ -324,9 +329,8 @@ class Loader:
         finally:
             batch.close()
 
-    def _activate(self, activation: Activation) -> None:
+    def _activate(self, stream: Stream, version: int) -> None:
         """Delete the rows of older versions."""
-        stream = activation.stream
         if not self._settings.add_record_metadata:
             raise TargetError(
                 f"stream {stream.name!r}: ACTIVATE_VERSION needs the column _sdc_table_version; "
@@ -341,13 +345,13 @@ class Loader:
         logger.info(
             "%s: version %d is complete, deleting rows of older ones",
             stream.name,
-            activation.version,
+            version,
         )
         self._warehouse.query(
             sql.remove_older_versions(
                 self._warehouse.path(stream.table),
                 TABLE_VERSION,
-                activation.version,
+                version,
                 deleted=None if hard else marks[0],
                 text=stream.is_text(marks[0]) if marks else False,
             )

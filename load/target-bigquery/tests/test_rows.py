@@ -250,6 +250,30 @@ def test_a_new_version_hard_deletes_the_rows_of_older_ones(dataset: Any) -> None
     assert dataset.rows("s", "id") == [(2,), (3,)]
 
 
+def test_a_record_behind_the_activation_stays_whatever_its_version(dataset: Any) -> None:
+    before = [versioned({"id": 1}, 1), versioned({"id": 2}, 2), activate("s", 2)]
+    behind = [row(id=3), versioned({"id": 4}, 1), versioned({"id": 5}, 2), state("end")]
+    assert dataset.load([PLAIN, *before, *behind], delete_mode="hard") == ["end"]
+    assert dataset.rows("s", "id") == [(2,), (3,), (4,), (5,)]
+
+
+def test_full_copies_of_small_tables_are_loaded_together(dataset: Any) -> None:
+    copies = [
+        message
+        for name in ("first", "second", "third")
+        for message in (
+            schema(name, {"id": INTEGER}),
+            record(name, {"id": 1}, 1),
+            record(name, {"id": 2}, 2),
+            activate(name, 2),
+            state(name),
+        )
+    ]
+    assert dataset.load(copies, delete_mode="hard") == ["third"]
+    for name in ("first", "second", "third"):
+        assert dataset.rows(name, "id") == [(2,)]
+
+
 @pytest.mark.parametrize("has_delete", [False, True])
 def test_a_row_of_a_new_version_counts_whatever_its_order(dataset: Any, has_delete: bool) -> None:
     """A database that moved to another server starts its log, and so the order, anew."""
