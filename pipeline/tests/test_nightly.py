@@ -32,6 +32,14 @@ SOURCES = f"""\
 - {{tap: {EXAMPLE}, dataset: example}}
 - {{tap: {DATABASE}, dataset: partner}}
 """
+# What the images are built with, but that packages come from uv's cache where it has them.
+BUILD = dict(
+    setting.split("=")
+    for line in (ROOT / "Dockerfile").read_text().splitlines()
+    if line.startswith("ENV UV_")
+    for setting in line.split()[1:]
+    if setting != "UV_NO_CACHE=1"
+)
 LOCKED = {
     package["name"]: package["version"]
     for package in tomllib.loads((ROOT / "uv.lock").read_text())["package"]
@@ -45,8 +53,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the image of the project holds: a clone with the plugins in it."""
     folder = clone(ROOT, tmp_path_factory.mktemp("image") / "project")
     (folder / ".tools").unlink()
-    subprocess.run(["images/uv"], cwd=folder, env=new_shell(), check=True)
-    subprocess.run(["images/project"], cwd=folder, env=new_shell(), check=True)
+    for script in ("images/uv", "images/project"):
+        subprocess.run([script], cwd=folder, env=new_shell(**BUILD), check=True)
     (folder / ".tools").symlink_to(ROOT / ".tools")
     runs = tmp_path_factory.mktemp("runs")
     (folder / ".meltano" / "run").unlink()
@@ -250,13 +258,15 @@ def test_a_connector_image_holds_the_connector_and_its_locked_dependencies_only(
 ) -> None:
     folder = clone(ROOT, tmp_path / "project")
     place = tmp_path / "connector"
-    subprocess.run(["images/connector", name, str(place)], cwd=folder, env=new_shell(), check=True)
+    subprocess.run(
+        ["images/connector", name, str(place)], cwd=folder, env=new_shell(**BUILD), check=True
+    )
     # Nothing in it may point into the sources, which the image does not have.
     shutil.rmtree(folder / "tap-oso-example")
     shutil.rmtree(folder / "extract")
     shutil.rmtree(folder / "load")
     before = written(place)
-    env = new_shell(PYTHONDONTWRITEBYTECODE="1", HOME=str(tmp_path))
+    env = new_shell(HOME=str(tmp_path))
     command = ["images/check", "connector", str(place / "bin" / "connector")]
     tried = subprocess.run(
         command, cwd=folder, env=env, capture_output=True, text=True, check=False
