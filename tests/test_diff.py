@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from sandbox import cli
 from sandbox.bigquery import PROJECT, BigQueryEmulator
-from sandbox.diff import Difference, TableReport, compare, differences
+from sandbox.diff import Difference, TableReport, differences, keyed
 from sandbox.meltano import Meltano
 from sandbox.postgres import HOST, PASSWORD, Postgres, embedded_programs, running
 
@@ -171,8 +171,9 @@ def sides(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sides]:
 
 @pytest.fixture(autouse=True)
 def small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compare, "RANGE_ROWS", 30)
-    monkeypatch.setattr(compare, "_FETCH_ROWS", 10)
+    monkeypatch.setattr(keyed, "RANGE_ROWS", 30)
+    monkeypatch.setattr(keyed, "RANGES_AT_ONCE", 4)
+    monkeypatch.setattr(keyed, "_FETCH_ROWS", 10)
 
 
 def only(reports: list[TableReport]) -> list[Difference]:

@@ -89,6 +89,29 @@ def twice(
     return [tuple(row.values()) for row in client.query(query).result()]
 
 
+def checksums(
+    client: bigquery.Client,
+    table: WarehouseTable,
+    hashes: Sequence[str],
+    keys: Sequence[bigquery.SchemaField],
+    after: Position | None,
+    up_to: Position | None,
+) -> list[int]:
+    """Return how many rows a range of keys has that are not deleted, and the sum of each hash.
+
+    Args:
+        client: Its project is the one of the dataset.
+        table: The table.
+        hashes: SQL of numbers.
+        keys: The columns of the key.
+        after: The key that ends the range before; None to begin with the first.
+        up_to: The last key of the range; None to end with the last.
+    """
+    columns = ["COUNT(*)", *(f"SUM({sql})" for sql in hashes)]
+    [row] = _select(client, table, columns, keys, after, up_to)
+    return [int(value or 0) for value in row]
+
+
 def rows(
     client: bigquery.Client,
     table: WarehouseTable,
@@ -97,7 +120,7 @@ def rows(
     after: Position | None,
     up_to: Position | None,
 ) -> Iterator[Position]:
-    """Give the rows that are not deleted with a key in a range, in no order; JSON as its text.
+    """Give the rows that are not deleted of a range of keys, in no order; JSON as its text.
 
     Args:
         client: Its project is the one of the dataset.
@@ -107,6 +130,22 @@ def rows(
         after: The key that ends the range before; None to begin with the first.
         up_to: The last key of the range; None to end with the last.
     """
+    return _select(client, table, [_readable(field) for field in fields], keys, after, up_to)
+
+
+def quoted(field: bigquery.SchemaField) -> str:
+    """Return a column's name as SQL."""
+    return f"`{field.name}`"
+
+
+def _select(
+    client: bigquery.Client,
+    table: WarehouseTable,
+    columns: Sequence[str],
+    keys: Sequence[bigquery.SchemaField],
+    after: Position | None,
+    up_to: Position | None,
+) -> Iterator[Position]:
     conditions, parameters = [_alive(table)], []
     for position, operator, prefix in ((after, ">", "after"), (up_to, "<=", "up_to")):
         if position is None:
@@ -117,12 +156,12 @@ def rows(
             _parameter(name, field, value)
             for name, field, value in zip(names, keys, position, strict=True)
         ]
-    query = f"SELECT {', '.join(map(_readable, fields))} FROM `{table.path}`"
     job = client.query(
-        f"{query} WHERE {' AND '.join(conditions)}",
+        f"SELECT {', '.join(columns)} FROM `{table.path}` WHERE {' AND '.join(conditions)}",
         job_config=bigquery.QueryJobConfig(query_parameters=parameters),
     )
-    return (row.values() for row in job.result())
+    # Row.values() would copy each value deeply.
+    return (tuple(row) for row in job.result())
 
 
 def _alive(table: WarehouseTable) -> str:
@@ -140,7 +179,7 @@ def _beyond(keys: Sequence[bigquery.SchemaField], operator: str, names: Sequence
 
 def _ordered(field: bigquery.SchemaField) -> str:
     # Hexadecimal digits are in the order of the bytes; the emulator can't compare with bytes.
-    return f"TO_HEX(`{field.name}`)" if field.field_type == "BYTES" else f"`{field.name}`"
+    return f"TO_HEX({quoted(field)})" if field.field_type == "BYTES" else quoted(field)
 
 
 def _parameter(name: str, field: bigquery.SchemaField, value: Any) -> bigquery.ScalarQueryParameter:
@@ -152,8 +191,8 @@ def _parameter(name: str, field: bigquery.SchemaField, value: Any) -> bigquery.S
 def _comparable(field: bigquery.SchemaField) -> str:
     """A key in a form that rows can be grouped by."""
     unordered = standard_type(field) in {"FLOAT64", *UNORDERED}
-    return f"TO_JSON_STRING(`{field.name}`)" if unordered else f"`{field.name}`"
+    return f"TO_JSON_STRING({quoted(field)})" if unordered else quoted(field)
 
 
 def _readable(field: bigquery.SchemaField) -> str:
-    return f"TO_JSON_STRING(`{field.name}`)" if field.field_type == "JSON" else f"`{field.name}`"
+    return f"TO_JSON_STRING({quoted(field)})" if field.field_type == "JSON" else quoted(field)
