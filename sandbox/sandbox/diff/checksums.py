@@ -84,8 +84,9 @@ def _inexact(source: str, warehouse: str) -> CommonText:
 _JSON_KINDS: Final = frozenset({"json", "jsonb"})
 # Takes the blanks out that are not in a string.
 _COMPACT: Final = r"""regexp_replace({}, '("(?:[^"\\]|\\.)*")|\s+', '\1', 'g')"""
-# What the type's output function gives. A cast may give something else: of char(n), inet.
-_OUTPUT: Final = "CASE WHEN {0} IS NOT NULL THEN concat({0}, '') END"
+# What the type's output function gives; a cast may give something else, of char(n) or inet. A row
+# with a null in it would not be NOT NULL.
+_OUTPUT: Final = "CASE WHEN {0} IS DISTINCT FROM NULL THEN concat({0}, '') END"
 _NOT_FINITE: Final = "NULLIF(NULLIF(NULLIF({}, 'NaN'), 'Infinity'), '-Infinity')"
 _CAST: Final = "CAST({0} AS STRING)"
 _TRIMMED: Final = rf"REGEXP_REPLACE({_CAST}, r'(\.[0-9]*[1-9])0+$|\.0+$', r'\1')"
