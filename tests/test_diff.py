@@ -219,7 +219,8 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Read]:
     read = warehouse.rows
 
     def recorded(*args: Any) -> Iterator[warehouse.Position]:
-        found.append(Read(tuple(field.name for field in args[2]), *args[4:]))
+        _, _, fields, (_, after, up_to) = args
+        found.append(Read(tuple(field.name for field in fields), after, up_to))
         return read(*args)
 
     monkeypatch.setattr(warehouse, "rows", recorded)

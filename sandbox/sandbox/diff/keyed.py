@@ -26,7 +26,7 @@ from sandbox.diff.columns import (
 )
 from sandbox.diff.report import TableReport, compare_values
 from sandbox.diff.source import Cursor, Row, SourceTable
-from sandbox.diff.warehouse import Position, WarehouseTable
+from sandbox.diff.warehouse import KeyRange, Position, WarehouseTable
 
 # How many rows a range has, and how many ranges the warehouse is asked for at once.
 RANGE_ROWS: Final = 20_000
@@ -135,9 +135,7 @@ class KeyedComparison:
             self.client,
             self.stored,
             [warehouse_hash((*self._keys, *self._groups[group])) for group in groups],
-            [column.field for column in self._keys],
-            ranges[0].after,
-            ranges[-1].up_to,
+            self._within(ranges[0].after, ranges[-1].up_to),
         )
         if rows != sum(range_.rows for range_ in ranges):
             return groups
@@ -183,9 +181,11 @@ class KeyedComparison:
         self, columns: Columns, after: Position | None, up_to: Position | None
     ) -> Iterator[Position]:
         fields = [column.field for column in columns]
-        keys = [column.field for column in self._keys]
-        rows = warehouse.rows(self.client, self.stored, fields, keys, after, up_to)
+        rows = warehouse.rows(self.client, self.stored, fields, self._within(after, up_to))
         return map(from_warehouse(columns), rows)
+
+    def _within(self, after: Position | None, up_to: Position | None) -> KeyRange:
+        return KeyRange([column.field for column in self._keys], after, up_to)
 
     @property
     def _text_keys(self) -> list[str]:

@@ -39,6 +39,20 @@ class WarehouseTable(NamedTuple):
     deleted: tuple[str, ...]
 
 
+class KeyRange(NamedTuple):
+    """Which rows of a table.
+
+    Attributes:
+        keys: The columns of the key.
+        after: The key that ends the range before; None to begin with the first.
+        up_to: The last key of the range; None to end with the last.
+    """
+
+    keys: Sequence[bigquery.SchemaField]
+    after: Position | None
+    up_to: Position | None
+
+
 def find_table(
     client: bigquery.Client, dataset: str, streams: Sequence[str]
 ) -> WarehouseTable | None:
@@ -93,22 +107,11 @@ def checksums(
     client: bigquery.Client,
     table: WarehouseTable,
     hashes: Sequence[str],
-    keys: Sequence[bigquery.SchemaField],
-    after: Position | None,
-    up_to: Position | None,
+    within: KeyRange,
 ) -> list[int]:
-    """Return how many rows a range of keys has that are not deleted, and the sum of each hash.
-
-    Args:
-        client: Its project is the one of the dataset.
-        table: The table.
-        hashes: SQL of numbers.
-        keys: The columns of the key.
-        after: The key that ends the range before; None to begin with the first.
-        up_to: The last key of the range; None to end with the last.
-    """
+    """Return how many rows of a range are not deleted, and their sum of each hash, which is SQL."""
     columns = ["COUNT(*)", *(f"SUM({sql})" for sql in hashes)]
-    [row] = _select(client, table, columns, keys, after, up_to)
+    [row] = _select(client, table, columns, within)
     return [int(value or 0) for value in row]
 
 
@@ -116,21 +119,10 @@ def rows(
     client: bigquery.Client,
     table: WarehouseTable,
     fields: Sequence[bigquery.SchemaField],
-    keys: Sequence[bigquery.SchemaField],
-    after: Position | None,
-    up_to: Position | None,
+    within: KeyRange,
 ) -> Iterator[Position]:
-    """Give the rows that are not deleted of a range of keys, in no order; JSON as its text.
-
-    Args:
-        client: Its project is the one of the dataset.
-        table: The table.
-        fields: Which of its columns, in the order wanted.
-        keys: The columns of the key.
-        after: The key that ends the range before; None to begin with the first.
-        up_to: The last key of the range; None to end with the last.
-    """
-    return _select(client, table, [_readable(field) for field in fields], keys, after, up_to)
+    """Give the rows of a range that are not deleted, in no order; JSON as its text."""
+    return _select(client, table, [_readable(field) for field in fields], within)
 
 
 def quoted(field: bigquery.SchemaField) -> str:
@@ -142,19 +134,17 @@ def _select(
     client: bigquery.Client,
     table: WarehouseTable,
     columns: Sequence[str],
-    keys: Sequence[bigquery.SchemaField],
-    after: Position | None,
-    up_to: Position | None,
+    within: KeyRange,
 ) -> Iterator[Position]:
     conditions, parameters = [_alive(table)], []
-    for position, operator, prefix in ((after, ">", "after"), (up_to, "<=", "up_to")):
+    for position, operator, prefix in ((within.after, ">", "after"), (within.up_to, "<=", "up_to")):
         if position is None:
             continue
-        names = [f"{prefix}_{i}" for i in range(len(keys))]
-        conditions.append(_beyond(keys, operator, names))
+        names = [f"{prefix}_{i}" for i in range(len(within.keys))]
+        conditions.append(_beyond(within.keys, operator, names))
         parameters += [
             _parameter(name, field, value)
-            for name, field, value in zip(names, keys, position, strict=True)
+            for name, field, value in zip(names, within.keys, position, strict=True)
         ]
     job = client.query(
         f"SELECT {', '.join(columns)} FROM `{table.path}` WHERE {' AND '.join(conditions)}",
