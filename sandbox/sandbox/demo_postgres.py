@@ -99,8 +99,8 @@ def _compare(console: Console, services: Services) -> None:
         contextlib.closing(services.warehouse.client()) as client,
     ):
 
-        def on_progress(table: str, done: int, total: float) -> None:
-            status.update(f"comparing {table}: {done:,} of {total:,.0f} rows")
+        def on_progress(table: str, done: int, total: int) -> None:
+            status.update(f"comparing {table}: {done:,} of {total:,} rows")
 
         reports = list(differences(source, client, DATASET, on_progress=on_progress))
     show_rows(

@@ -16,10 +16,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from sandbox.diff.compare import Difference, TableReport, differences
+from sandbox.diff.compare import differences
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from sandbox.diff.report import Difference, TableReport
 
 SETTINGS: Final = "TAP_MY_POSTGRES_DATASOURCE_AIRBYTE_CONFIG_"
 _PARAMETERS: Final = {
@@ -45,10 +47,8 @@ def show_differences(
         with _connect(source) as connection, _progress() as progress:
             task = progress.add_task("", total=None)
 
-            def on_progress(table: str, done: int, total: float) -> None:
-                progress.update(
-                    task, description=table, completed=done, total=total if total >= 0 else None
-                )
+            def on_progress(table: str, done: int, total: int) -> None:
+                progress.update(task, description=table, completed=done, total=total)
 
             reports = differences(
                 connection,

@@ -1,11 +1,13 @@
 """Reading the source: what a publication holds, and the rows of a table in the order of its key."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 import psycopg
 from psycopg import sql
+from psycopg.pq.abc import PGresult
 from psycopg.rows import dict_row
 
 from sandbox.diff.values import Kind
@@ -21,7 +23,6 @@ _SESSION: Final = {
 
 _TABLES: Final = """
 SELECT p.schemaname AS schema, p.tablename AS name, p.rowfilter AS filter,
-  c.reltuples AS estimate,
   (
     SELECT jsonb_agg(a.attname ORDER BY k.position)
     FROM pg_index i, unnest(i.indkey) WITH ORDINALITY k(attnum, position), pg_attribute a
@@ -61,7 +62,6 @@ class SourceTable(NamedTuple):
 
     Attributes:
         filter: SQL of the publication's row filter.
-        estimate: Rows as the server last counted them, -1 if it never did.
         key: Columns of its replica identity index or primary key, empty if it has neither.
         columns: Published columns.
     """
@@ -69,7 +69,6 @@ class SourceTable(NamedTuple):
     schema: str
     name: str
     filter: str | None
-    estimate: float
     key: tuple[str, ...]
     columns: dict[str, Kind]
 
@@ -109,21 +108,60 @@ def count(connection: psycopg.Connection, table: SourceTable) -> int:
     return int(row[0])
 
 
+class Cursor:
+    """The rows of a query as text, read forward in a transaction that is open already."""
+
+    _numbers = itertools.count()
+
+    def __init__(self, connection: psycopg.Connection, query: sql.Composed) -> None:
+        """Begin before the first row."""
+        self.position = 0
+        self._connection = connection
+        self._name = f"diff_{next(self._numbers)}"
+        self._run(sql.SQL("DECLARE {} NO SCROLL CURSOR FOR {}").format(self._identifier, query))
+
+    def skip_to(self, position: int) -> None:
+        """Go on with this row, counted from 0, without sending those before it."""
+        if position > self.position:
+            self._run(sql.SQL("MOVE {} IN {}").format(position - self.position, self._identifier))
+            self.position = position
+
+    def fetch(self, rows: int) -> list[Row]:
+        """Return the next rows, fewer at the end."""
+        found = self._run(sql.SQL("FETCH {} FROM {}").format(rows, self._identifier))
+        self.position += found.ntuples
+        return [
+            [_text(found.get_value(i, j)) for j in range(found.nfields)]
+            for i in range(found.ntuples)
+        ]
+
+    def close(self) -> None:
+        """Let the server forget the query."""
+        self._run(sql.SQL("CLOSE {}").format(self._identifier))
+
+    @property
+    def _identifier(self) -> sql.Identifier:
+        return sql.Identifier(self._name)
+
+    def _run(self, statement: sql.Composed) -> PGresult:
+        result = self._connection.execute(statement).pgresult
+        assert result is not None
+        return result
+
+
 def rows(
     connection: psycopg.Connection,
     table: SourceTable,
     columns: Sequence[str],
     text_keys: Sequence[str],
-    at_a_time: int,
-) -> Iterator[list[Row]]:
-    """Give the rows of a table in the order of its key, some at a time, as text.
+) -> Cursor:
+    """Read columns of a table in the order of its key.
 
     Args:
         connection: In a transaction.
         table: The table.
         columns: Which of its columns, in the order wanted.
         text_keys: Columns of the key that are ordered by the bytes of their text.
-        at_a_time: How many rows a list has, the last one fewer.
     """
     selected = sql.SQL(", ").join(
         sql.SQL("to_jsonb({})::text" if table.columns[name].is_array else "{}").format(
@@ -131,30 +169,43 @@ def rows(
         )
         for name in columns
     )
+    query = sql.SQL("SELECT {} FROM {} ORDER BY {}")
+    return Cursor(connection, query.format(selected, _filtered(table), _order(table, text_keys)))
+
+
+def checksums(
+    connection: psycopg.Connection,
+    table: SourceTable,
+    text_keys: Sequence[str],
+    hashes: Sequence[str],
+) -> Cursor:
+    """Read the key of each row, and of each hash its sum over this row and those before.
+
+    Args:
+        connection: In a transaction.
+        table: The table.
+        text_keys: Columns of the key that are ordered by the bytes of their text.
+        hashes: SQL of whole numbers.
+    """
+    key = [sql.Identifier(name) for name in table.key]
+    # Names of columns are quoted in it.
+    sums = [sql.SQL(f"sum({hash_}) OVER upto") for hash_ in hashes]  # type: ignore[arg-type,unused-ignore]
+    order = _order(table, text_keys)
+    query = sql.SQL(
+        "SELECT {} FROM {} WINDOW upto AS (ORDER BY {} ROWS UNBOUNDED PRECEDING) ORDER BY {}"
+    )
+    selected = sql.SQL(", ").join([*key, *sums])
+    return Cursor(connection, query.format(selected, _filtered(table), order, order))
+
+
+def _order(table: SourceTable, text_keys: Sequence[str]) -> sql.Composed:
     # Unlike a cast, concat() keeps the blanks of char(n); the collation C orders by bytes.
-    order = sql.SQL(", ").join(
+    return sql.SQL(", ").join(
         sql.SQL("""concat({}, '') COLLATE "C\"""" if name in text_keys else "{}").format(
             sql.Identifier(name)
         )
         for name in table.key
     )
-    connection.execute(
-        sql.SQL("DECLARE diff NO SCROLL CURSOR FOR SELECT {} FROM {} ORDER BY {}").format(
-            selected, _filtered(table), order
-        )
-    )
-    while True:
-        result = connection.execute(f"FETCH {at_a_time:d} FROM diff").pgresult
-        assert result is not None
-        found = [
-            [_text(result.get_value(i, j)) for j in range(result.nfields)]
-            for i in range(result.ntuples)
-        ]
-        if found:
-            yield found
-        if len(found) < at_a_time:
-            connection.execute("CLOSE diff")
-            return
 
 
 def _filtered(table: SourceTable) -> sql.Composed:

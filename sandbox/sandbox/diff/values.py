@@ -38,7 +38,7 @@ def source_value(kind: Kind, field_type: str) -> Convert:
     """
     if field_type == "JSON":
         if kind.is_array:
-            leaf = _SOURCE_LEAVES.get(kind.name, _as_it_is)
+            leaf = CONVERTED_LEAVES.get(kind.name, _as_it_is)
             number: Convert = Decimal if kind.name == "numeric" else json_number
             return lambda text: _array(text, leaf, number)
         return json_value
@@ -161,7 +161,7 @@ _BY_FIELD_TYPE: Final[dict[str, Convert]] = {
 }
 _TEXTS: Final[dict[str, Convert]] = {"timetz": _zoned_time, "numeric": _numeric_text}
 # The elements of an array, which PostgreSQL's to_jsonb writes in another way than the tap.
-_SOURCE_LEAVES: Final[dict[str, Callable[[Any], Any]]] = {
+CONVERTED_LEAVES: Final[dict[str, Callable[[Any], Any]]] = {
     "numeric": _digits,
     "float4": lambda value: None if isinstance(value, str) else value,
     "float8": lambda value: None if isinstance(value, str) else value,

@@ -39,6 +39,20 @@ class WarehouseTable(NamedTuple):
     deleted: tuple[str, ...]
 
 
+class KeyRange(NamedTuple):
+    """Which rows of a table.
+
+    Attributes:
+        keys: The columns of the key.
+        after: The key that ends the range before; None to begin with the first.
+        up_to: The last key of the range; None to end with the last.
+    """
+
+    keys: Sequence[bigquery.SchemaField]
+    after: Position | None
+    up_to: Position | None
+
+
 def find_table(
     client: bigquery.Client, dataset: str, streams: Sequence[str]
 ) -> WarehouseTable | None:
@@ -89,40 +103,55 @@ def twice(
     return [tuple(row.values()) for row in client.query(query).result()]
 
 
+def checksums(
+    client: bigquery.Client,
+    table: WarehouseTable,
+    hashes: Sequence[str],
+    within: KeyRange,
+) -> list[int]:
+    """Return how many rows of a range are not deleted, and their sum of each hash, which is SQL."""
+    columns = ["COUNT(*)", *(f"SUM({sql})" for sql in hashes)]
+    [row] = _select(client, table, columns, within)
+    return [int(value or 0) for value in row]
+
+
 def rows(
     client: bigquery.Client,
     table: WarehouseTable,
     fields: Sequence[bigquery.SchemaField],
-    keys: Sequence[bigquery.SchemaField],
-    after: Position | None,
-    up_to: Position | None,
+    within: KeyRange,
 ) -> Iterator[Position]:
-    """Give the rows that are not deleted with a key in a range, in no order; JSON as its text.
+    """Give the rows of a range that are not deleted, in no order; JSON as its text."""
+    return _select(client, table, [_readable(field) for field in fields], within)
 
-    Args:
-        client: Its project is the one of the dataset.
-        table: The table.
-        fields: Which of its columns, in the order wanted.
-        keys: The columns of the key.
-        after: The key that ends the range before; None to begin with the first.
-        up_to: The last key of the range; None to end with the last.
-    """
+
+def quoted(field: bigquery.SchemaField) -> str:
+    """Return a column's name as SQL."""
+    return f"`{field.name}`"
+
+
+def _select(
+    client: bigquery.Client,
+    table: WarehouseTable,
+    columns: Sequence[str],
+    within: KeyRange,
+) -> Iterator[Position]:
     conditions, parameters = [_alive(table)], []
-    for position, operator, prefix in ((after, ">", "after"), (up_to, "<=", "up_to")):
+    for position, operator, prefix in ((within.after, ">", "after"), (within.up_to, "<=", "up_to")):
         if position is None:
             continue
-        names = [f"{prefix}_{i}" for i in range(len(keys))]
-        conditions.append(_beyond(keys, operator, names))
+        names = [f"{prefix}_{i}" for i in range(len(within.keys))]
+        conditions.append(_beyond(within.keys, operator, names))
         parameters += [
             _parameter(name, field, value)
-            for name, field, value in zip(names, keys, position, strict=True)
+            for name, field, value in zip(names, within.keys, position, strict=True)
         ]
-    query = f"SELECT {', '.join(map(_readable, fields))} FROM `{table.path}`"
     job = client.query(
-        f"{query} WHERE {' AND '.join(conditions)}",
+        f"SELECT {', '.join(columns)} FROM `{table.path}` WHERE {' AND '.join(conditions)}",
         job_config=bigquery.QueryJobConfig(query_parameters=parameters),
     )
-    return (row.values() for row in job.result())
+    # Row.values() would copy each value deeply.
+    return (tuple(row) for row in job.result())
 
 
 def _alive(table: WarehouseTable) -> str:
@@ -140,7 +169,7 @@ def _beyond(keys: Sequence[bigquery.SchemaField], operator: str, names: Sequence
 
 def _ordered(field: bigquery.SchemaField) -> str:
     # Hexadecimal digits are in the order of the bytes; the emulator can't compare with bytes.
-    return f"TO_HEX(`{field.name}`)" if field.field_type == "BYTES" else f"`{field.name}`"
+    return f"TO_HEX({quoted(field)})" if field.field_type == "BYTES" else quoted(field)
 
 
 def _parameter(name: str, field: bigquery.SchemaField, value: Any) -> bigquery.ScalarQueryParameter:
@@ -152,8 +181,8 @@ def _parameter(name: str, field: bigquery.SchemaField, value: Any) -> bigquery.S
 def _comparable(field: bigquery.SchemaField) -> str:
     """A key in a form that rows can be grouped by."""
     unordered = standard_type(field) in {"FLOAT64", *UNORDERED}
-    return f"TO_JSON_STRING(`{field.name}`)" if unordered else f"`{field.name}`"
+    return f"TO_JSON_STRING({quoted(field)})" if unordered else quoted(field)
 
 
 def _readable(field: bigquery.SchemaField) -> str:
-    return f"TO_JSON_STRING(`{field.name}`)" if field.field_type == "JSON" else f"`{field.name}`"
+    return f"TO_JSON_STRING({quoted(field)})" if field.field_type == "JSON" else quoted(field)
