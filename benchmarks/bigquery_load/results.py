@@ -28,11 +28,12 @@ HEADER = (
 
 
 class Load(NamedTuple):
-    """One load and what it took."""
+    """One load and what it took: records given, and rows in the table afterwards."""
 
     contender: Contender
     mode: str
     records: int
+    rows: int
     usage: Usage
 
     @property
@@ -106,7 +107,7 @@ def row(load: Load) -> list[str]:
     return [
         load.mode,
         load.contender.label,
-        f"{load.records:,}",
+        f"{load.records:,}" + (f", {load.rows:,} arrived" if load.rows != load.records else ""),
         f"{load.records / usage.wall:,.0f}",
         f"{usage.cpu:.2f}",
         f"{load.micros:.1f}",
