@@ -122,7 +122,7 @@ def profiles(server: Postgres, _: int) -> dict[str, Any]:
         sampled = pipeline._replace(command=profile.command(pipeline.command, samples))
         measure("profiled", sampled, server, emulator, results.ROWS)
         check(emulator, "rows", results.ROWS)
-        return {"cpu": cpu, "work": profile.read(samples, part_of_command)}
+        return {"cpu": cpu, "work": profile.read(samples, part_of_command, PROGRAMS["bin/meltano"])}
 
 
 @contextmanager

@@ -34,18 +34,19 @@ def command(command: list[str], samples: Path) -> list[str]:
     return [str(program), "record", *options, "--", *command]
 
 
-def read(samples: Path, part: Callable[[str, str], str]) -> dict[str, Counter[str]]:
+def read(samples: Path, part: Callable[[str, str], str], first: str) -> dict[str, Counter[str]]:
     """Return how many samples each piece of work got, by part of the pipeline.
 
     Args:
         samples: A line per stack: frames with semicolons between them, a blank, a number. A
             process is a frame among those of the process that started it.
         part: Takes a command line, and returns what the process belongs to.
+        first: What a process belongs to that has no command line yet.
     """
     found: dict[str, Counter[str]] = {}
     for stack, count in _STACK.findall(samples.read_text(encoding="utf-8")):
         frames = stack.split(";")
-        name = ""
+        name = first
         for place, frame in enumerate(frames):
             if process := _PROCESS.match(frame):
                 name, innermost = part(process[1], name), place

@@ -226,6 +226,10 @@ def _profile(found: dict[str, Any]) -> list[str]:
         "## Where the time goes",
         f"Processor time of one copy of {ROWS:,} rows, by process:",
         table(("", "", "CPU, s", "share"), shares),
+        f"""\
+Tap, Meltano and target work at the same time and share the cores; the emulator loads beside them,
+or behind them if the table is no larger than one flush. Meltano's {cpu["Meltano"] / total:.0%}
+are its start and the way of each line from the tap to the target.""",
         "And by what the pipeline's processes were doing, as py-spy saw them in another run:",
         table(("part", "work", "share of samples"), work),
     ]
