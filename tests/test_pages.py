@@ -72,8 +72,6 @@ class Reader:
         programs = f"{Path(sys.executable).parent}:{server.programs}"
         # The embedded server does not speak TLS.
         own = {"PATH": f"{programs}:{os.environ['PATH']}", TLS: "disable", "NO_COLOR": "1"}
-        # The copy of the project shares the plugins that are installed.
-        own["MELTANO_AUTO_INSTALL"] = "false"
         self.environ = {**meltano.env, **own}
         self.names = {
             "db.example.org": HOST,

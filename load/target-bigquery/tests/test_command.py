@@ -108,7 +108,9 @@ def project(tmp_path: Path) -> Path:
 
 
 def compiled(project: Path, **environ: str) -> dict[str, Any]:
-    result = run([*MELTANO, "invoke", "--dump=config", "target-bigquery"], project, environ)
+    result = run(
+        [*MELTANO, "invoke", "--no-install", "--dump=config", "target-bigquery"], project, environ
+    )
     assert result.returncode == 0, result.stderr
     config: dict[str, Any] = json.loads(result.stdout)
     return config
