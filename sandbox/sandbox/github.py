@@ -13,8 +13,6 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from sandbox.shell import new_shell
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
@@ -104,7 +102,7 @@ def run_job(
     files = {"GITHUB_OUTPUT": folder / "output", "GITHUB_STEP_SUMMARY": folder / "summary"}
     for file in files.values():
         file.touch()
-    environ = {**new_shell(), **env, "GITHUB_ACTIONS": "true"}
+    environ = {**env, "GITHUB_ACTIONS": "true"}
     environ |= {name: str(file) for name, file in files.items()}
     environ |= _filled(definition.get("env", {}), known)
     log = ""

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from sandbox.shell import new_shell
-
 _FENCE = re.compile(r"^( *)```([^\n]*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
@@ -73,13 +71,13 @@ class Terminal:
 
         Args:
             folder: Where it is.
-            environ: Beside the variables of a new shell.
+            environ: Its variables.
         """
         self._log = folder / "stderr.log"
         self._shell = subprocess.Popen(
             ["bash", "--norc"],
             cwd=folder,
-            env={**new_shell(), **environ},
+            env=environ,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
