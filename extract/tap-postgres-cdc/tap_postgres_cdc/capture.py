@@ -12,11 +12,10 @@ import psycopg
 
 from tap_postgres_cdc import prerequisites
 from tap_postgres_cdc.captured import Captured, Selection, selected_table_columns
-from tap_postgres_cdc.connection import Connector, one_row
+from tap_postgres_cdc.connection import Connector
 from tap_postgres_cdc.discovery import Publication, Table, discover
 from tap_postgres_cdc.follow import Follower
 from tap_postgres_cdc.output import Output
-from tap_postgres_cdc.positions import parse_lsn
 from tap_postgres_cdc.progress import StreamProgress
 from tap_postgres_cdc.records import record_schema
 from tap_postgres_cdc.replication import ReplicationStream, identify_system
@@ -26,7 +25,7 @@ from tap_postgres_cdc.settings import Settings
 from tap_postgres_cdc.snapshot import SnapshotCopy, TakenSnapshot
 from tap_postgres_cdc.state import Bookmark, Handoff, SlotState, State, why_copy
 from tap_postgres_cdc.typecatalog import TypeCatalog
-from tap_postgres_cdc.visibility import Interrupted, wait_until_durable
+from tap_postgres_cdc.visibility import Interrupted, end_of_log, wait_until_durable
 
 logger = logging.getLogger("tap-postgres-cdc")
 
@@ -120,7 +119,7 @@ class Capture:
         )
         with closing(self._connector.connect_to_replicate()) as replication:
             system = identify_system(replication)
-        end_lsn = parse_lsn(one_row(connection, "SELECT pg_current_wal_flush_lsn()::text")[0])
+        end_lsn = end_of_log(connection)
         now = SlotState(slot.name, system["systemid"], int(system["timeline"]), slot.confirmed_lsn)
         if self._state.slot:
             prerequisites.check_state(self._state.slot, slot, now, end_lsn)

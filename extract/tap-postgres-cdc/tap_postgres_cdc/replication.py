@@ -53,6 +53,7 @@ class ReplicationStream:
             raise
         self.get = self._connection.pgconn.get_copy_data
         self._status_at = 0.0
+        self._is_asked = False
         self.tell_status()
         self._paused = threading.Lock()
         self._paused.acquire()
@@ -66,15 +67,21 @@ class ReplicationStream:
         Raises:
             psycopg.Error: The connection was lost.
         """
-        if copystream.wait(self._connection, seconds):
+        has_messages = copystream.wait(self._connection, seconds)
+        if has_messages or self._is_asked:
             self.tell_status_if_due()
-            return True
-        self.tell_status(ask=True)
-        return False
+        else:
+            # Once, until it answers. Each packet of ours starts its TCP's persist timer anew, and
+            # where a window is smaller than a segment (of 64 KiB, on loopback) only that timer,
+            # of 0.2 s, makes it send: it never would.
+            self._is_asked = True
+            self.tell_status(ask=True)
+        return has_messages
 
     def keepalive(self, data: bytes) -> int:
         """Read a keepalive and answer it if it asks; gives the LSN up to which all was sent."""
         wal_end, must_answer = parse_keepalive(data)
+        self._is_asked = False
         if must_answer:
             self.tell_status()
         return wal_end

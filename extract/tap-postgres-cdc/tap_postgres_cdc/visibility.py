@@ -9,7 +9,7 @@ from typing import Final
 import psycopg
 
 from tap_postgres_cdc.connection import one_row
-from tap_postgres_cdc.positions import Snapshot
+from tap_postgres_cdc.positions import Snapshot, parse_lsn
 
 logger = logging.getLogger("tap-postgres-cdc")
 
@@ -26,6 +26,19 @@ SELECT coalesce(string_agg(format('process %s of user %s since %s', pid, usename
 FROM (SELECT * FROM pg_stat_activity WHERE xact_start IS NOT NULL AND pid <> pg_backend_pid()
   AND backend_type = 'client backend' ORDER BY xact_start LIMIT 3) activity
 """
+
+
+def end_of_log(connection: psycopg.Connection) -> int:
+    """LSN up to which the log is on disk, and which a walsender reaches within a second.
+
+    The server may write the log up to the end of a page, but it sends whole records. The rest of
+    one that goes beyond the page is written with the next commit: on a server that is idle but for
+    an open transaction after 6 to 23 seconds, with its own housekeeping. So this commits, which
+    costs a transaction id.
+    """
+    (end,) = one_row(connection, "SELECT pg_current_wal_flush_lsn()::text")
+    connection.execute("SELECT pg_current_xact_id()")
+    return parse_lsn(end)
 
 
 def current_snapshot(connection: psycopg.Connection) -> Snapshot:

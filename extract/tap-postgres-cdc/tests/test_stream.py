@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
+import signal
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tap_postgres_cdc import capture
+from tap_postgres_cdc import capture, replication
 from tap_postgres_cdc.errors import CaptureError
 from tap_postgres_cdc.follow import Follower
 from tap_postgres_cdc.positions import parse_lsn
@@ -450,6 +452,57 @@ def test_run_ends_whatever_is_last_in_the_log(votes: Source, statement: str) -> 
     started = time.monotonic()
     votes.run()
     assert time.monotonic() - started < 5
+
+
+def test_run_ends_though_the_log_ends_in_the_middle_of_a_record(own_source: Any) -> None:
+    """The rest of a record beyond its page is not on disk until somebody commits."""
+    # It would be, in passing, after 20 seconds.
+    source = own_source("18", settings={"bgwriter_delay": "10s"})
+    source.sql("CREATE TABLE votes (id int PRIMARY KEY)")
+    source.publish()
+    source.run()
+    with source.connect(autocommit=False) as connection:
+        ((begin, end),) = connection.execute(
+            "SELECT pg_current_wal_insert_lsn() + 8192,"
+            " pg_logical_emit_message(false, 'x', repeat('y', 20000))"
+        )
+        flushed = "SELECT pg_current_wal_flush_lsn() >= '{}'"
+        while source.sql(flushed.format(begin)) == [(False,)]:
+            time.sleep(0.05)
+        assert source.sql(flushed.format(end)) == [(False,)]
+        started = time.monotonic()
+        source.run()
+        assert time.monotonic() - started < 5
+
+
+def test_server_that_is_busy_is_asked_once(votes: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each packet would keep the server's TCP from trying again to send, see `wait`."""
+    walsender = f"SELECT active_pid FROM pg_replication_slots WHERE slot_name = '{votes.slot}'"
+    follow, send_status = capture.Capture._follow, replication.send_status
+    asked: list[tuple[float, bool]] = []
+
+    def thaw(pid: int) -> None:
+        os.kill(pid, signal.SIGCONT)
+        time.sleep(1)
+        votes.sql("SELECT pg_logical_emit_message(true, 'x', repeat('y', 2000000))")
+
+    def freeze_first(connection: Any, lsn: int, *, ask: bool = False) -> None:
+        if not asked:
+            ((pid,),) = votes.sql(walsender)
+            os.kill(pid, signal.SIGSTOP)
+            threading.Timer(2, thaw, [pid]).start()
+        asked.append((time.monotonic(), ask))
+        send_status(connection, lsn, ask=ask)
+
+    def follow_on(self: Any, a: Any, b: Any, c: Any, end: int) -> None:
+        follow(self, a, b, c, end + 1_000_000)
+
+    monkeypatch.setattr(replication, "send_status", freeze_first)
+    monkeypatch.setattr(capture.Capture, "_follow", follow_on)
+    votes.run()
+    thawed = asked[0][0] + 1.9
+    assert [ask for at, ask in asked if at < thawed] == [False, True]
+    assert len(asked) > 2
 
 
 def test_transaction_open_while_the_run_ends_comes_with_the_next(votes: Source) -> None:
