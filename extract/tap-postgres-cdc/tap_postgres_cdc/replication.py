@@ -71,9 +71,9 @@ class ReplicationStream:
         if has_messages or self._is_asked:
             self.tell_status_if_due()
         else:
-            # Once, until it answers. Each packet of ours starts its TCP's persist timer anew, and
-            # where a window is smaller than a segment (of 64 KiB, on loopback) only that timer,
-            # of 0.2 s, makes it send: it never would.
+            # Once, until it answers. A packet from us restarts the persist timer of its TCP, 0.2 s
+            # on Linux, and only that makes it send into a window smaller than a segment, which has
+            # 64 KiB on loopback: a server that is asked that often may never send again.
             self._is_asked = True
             self.tell_status(ask=True)
         return has_messages
