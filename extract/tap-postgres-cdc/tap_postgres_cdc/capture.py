@@ -14,6 +14,7 @@ from tap_postgres_cdc import prerequisites
 from tap_postgres_cdc.captured import Captured, Selection, selected_table_columns
 from tap_postgres_cdc.connection import Connector
 from tap_postgres_cdc.discovery import Publication, Table, discover
+from tap_postgres_cdc.errors import Interrupted
 from tap_postgres_cdc.follow import Follower
 from tap_postgres_cdc.output import Output
 from tap_postgres_cdc.progress import StreamProgress
@@ -25,7 +26,7 @@ from tap_postgres_cdc.settings import Settings
 from tap_postgres_cdc.snapshot import SnapshotCopy, TakenSnapshot
 from tap_postgres_cdc.state import Bookmark, Handoff, SlotState, State, why_copy
 from tap_postgres_cdc.typecatalog import TypeCatalog
-from tap_postgres_cdc.visibility import Interrupted, end_of_log, wait_until_durable
+from tap_postgres_cdc.visibility import end_of_log, wait_until_durable
 
 logger = logging.getLogger("tap-postgres-cdc")
 

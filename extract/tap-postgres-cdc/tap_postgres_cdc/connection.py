@@ -3,6 +3,7 @@
 import os
 import ssl
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -53,8 +54,15 @@ class Connector:
     `descriptors` can open.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, stop: threading.Event | None = None) -> None:
+        """Take the settings.
+
+        Args:
+            settings: Of the run.
+            stop: Set once the run is asked to stop.
+        """
         self.descriptors: list[int] = []
+        self._stop = stop or threading.Event()
         self._settings = settings
         self._tunnel: Tunnel | None = None
         self._files: list[Any] = []

@@ -18,6 +18,10 @@ class CaptureError(click.ClickException):
         logger.error(self.message, exc_info=self if logger.isEnabledFor(logging.DEBUG) else None)
 
 
+class Interrupted(Exception):  # noqa: N818 - not an error
+    """The run was asked to stop."""
+
+
 def slot_lost(slot: str) -> CaptureError:
     """The server has removed WAL that the slot needed."""
     return CaptureError(

@@ -11,7 +11,7 @@ from typing import Final
 
 from tap_postgres_cdc import pgoutput
 from tap_postgres_cdc.captured import Captured
-from tap_postgres_cdc.errors import CaptureError
+from tap_postgres_cdc.errors import CaptureError, Interrupted
 from tap_postgres_cdc.output import Output
 from tap_postgres_cdc.pgoutput import HEADER, PADDING, TUPLE, Missing, Relation, Values
 from tap_postgres_cdc.positions import server_time
@@ -21,7 +21,6 @@ from tap_postgres_cdc.replication import ReplicationStream
 from tap_postgres_cdc.rereading import Rereader
 from tap_postgres_cdc.rows import Column, Losses
 from tap_postgres_cdc.typecatalog import TypeCatalog
-from tap_postgres_cdc.visibility import Interrupted
 from tap_postgres_cdc.waiting import WaitingLine, complete
 
 # Lines are written when they are this many bytes, or when the server has nothing more for a while.

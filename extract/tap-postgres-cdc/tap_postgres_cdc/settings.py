@@ -155,6 +155,46 @@ CONFIG_SCHEMA: Final[dict[str, Any]] = th.PropertiesList(
         minimum=1,
         description="Processes that copy parts of a table at the same time.",
     ),
+    th.Property(
+        "snapshot_minutes",
+        th.DecimalType(exclusive_minimum=0),
+        default=30,
+        description="Longest time that a first copy holds one snapshot,"
+        " which keeps VACUUM from removing dead rows.",
+    ),
+    th.Property(
+        "max_rows_per_second",
+        th.IntegerType(minimum=1),
+        description="Limit of a first copy, all workers together; none if not given.",
+    ),
+    th.Property(
+        "wait_minutes",
+        th.DecimalType(exclusive_minimum=0),
+        default=60,
+        description="How long a run waits for old transactions, prepared transactions and locks.",
+    ),
+    th.Property(
+        "dropped_partitions",
+        th.StringType,
+        default="copy",
+        allowed_values=["copy", "keep"],
+        description="What becomes of rows whose partition was dropped or detached:"
+        " the table is copied again so that they go, or they are kept as history.",
+    ),
+    th.Property(
+        "on_bad_value",
+        th.StringType,
+        default="null",
+        allowed_values=["null", "fail"],
+        description="What becomes of a value that records can't hold:"
+        " null and a warning at the end, or the end of the run.",
+    ),
+    th.Property(
+        "show_values",
+        th.BooleanType,
+        default=False,
+        description="Whether a warning of a bad value may name the key of its row.",
+    ),
 ).to_dict()
 
 
@@ -189,6 +229,12 @@ class Settings:
         parameters: Further parameters of libpq.
         notices: How some settings are taken, one line each.
         warnings: What of the settings has no effect, one line each.
+        snapshot_minutes: Longest time that a first copy holds one snapshot.
+        max_rows_per_second: Of a first copy, all workers together; None without limit.
+        wait_minutes: How long to wait for old and prepared transactions, and for locks.
+        dropped_partitions: `copy` or `keep`.
+        on_bad_value: `null` or `fail`.
+        show_values: Whether a warning may name the key of a row.
     """
 
     host: str
@@ -204,6 +250,12 @@ class Settings:
     slot: str
     stream_name: str
     snapshot_workers: int
+    snapshot_minutes: float
+    max_rows_per_second: int | None
+    wait_minutes: float
+    dropped_partitions: str
+    on_bad_value: str
+    show_values: bool
     notices: tuple[str, ...]
     warnings: tuple[str, ...]
 
@@ -234,6 +286,12 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
         slot=slot,
         stream_name=config.get("stream_name") or "table",
         snapshot_workers=config.get("snapshot_workers") or 2,
+        snapshot_minutes=config.get("snapshot_minutes") or 30,
+        max_rows_per_second=config.get("max_rows_per_second"),
+        wait_minutes=config.get("wait_minutes") or 60,
+        dropped_partitions=config.get("dropped_partitions") or "copy",
+        on_bad_value=config.get("on_bad_value") or "null",
+        show_values=config.get("show_values") or False,
         notices=tuple(notices),
         warnings=tuple(warnings),
     )

@@ -22,6 +22,7 @@ from tap_postgres_cdc.connection import Connector, one_row
 from tap_postgres_cdc.copy_worker import RemoteCopier, WorkerError
 from tap_postgres_cdc.copying import Copier, CopyJob
 from tap_postgres_cdc.discovery import Part, Table
+from tap_postgres_cdc.errors import Interrupted
 from tap_postgres_cdc.output import Output
 from tap_postgres_cdc.positions import Snapshot, parse_lsn
 from tap_postgres_cdc.progress import CopyProgress
@@ -166,7 +167,7 @@ class SnapshotCopy:
         else:
             self._work_together(connection, connector, workers)
         if self._stop.is_set():
-            raise visibility.Interrupted
+            raise Interrupted
 
     def _work_together(
         self, connection: psycopg.Connection, connector: Connector, workers: int

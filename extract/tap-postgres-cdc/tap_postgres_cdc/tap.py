@@ -20,7 +20,7 @@ from tap_postgres_cdc.capture import Capture
 from tap_postgres_cdc.commands.cli import COMMANDS
 from tap_postgres_cdc.connection import Connector
 from tap_postgres_cdc.discovery import discover
-from tap_postgres_cdc.errors import CaptureError
+from tap_postgres_cdc.errors import CaptureError, Interrupted
 from tap_postgres_cdc.output import DirectOutput, Output, SdkOutput, WholeWriter
 from tap_postgres_cdc.prerequisites import open_env_file
 from tap_postgres_cdc.records import SEQUENCE
@@ -28,7 +28,6 @@ from tap_postgres_cdc.settings import CONFIG_SCHEMA, Settings, read_settings
 from tap_postgres_cdc.state import State
 from tap_postgres_cdc.streams import PostgresStream
 from tap_postgres_cdc.typecatalog import TypeCatalog
-from tap_postgres_cdc.visibility import Interrupted
 
 
 class _TapCommand(SingerCommand, click.Group):
@@ -226,7 +225,8 @@ class TapPostgresCDC(Tap):
 def _expected(error: Any) -> str:
     expected = error.validator_value
     options = " or ".join(map(str, expected)) if isinstance(expected, list) else expected
-    return f"must be {'at least ' if error.validator == 'minimum' else ''}{options}"
+    bound = {"minimum": "at least ", "exclusiveMinimum": "more than "}.get(error.validator, "")
+    return f"must be {bound}{options}"
 
 
 def _replication_methods(catalog: Any) -> dict[str, str]:

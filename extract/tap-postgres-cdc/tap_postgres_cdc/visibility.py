@@ -9,13 +9,10 @@ from typing import Final
 import psycopg
 
 from tap_postgres_cdc.connection import one_row
+from tap_postgres_cdc.errors import Interrupted
 from tap_postgres_cdc.positions import Snapshot, parse_lsn
 
 logger = logging.getLogger("tap-postgres-cdc")
-
-
-class Interrupted(Exception):  # noqa: N818 - not an error
-    """The run was asked to stop."""
 
 
 _POLL_SECONDS: Final = 0.05

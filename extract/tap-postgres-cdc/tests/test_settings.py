@@ -52,6 +52,17 @@ def test_the_block_of_the_docs_is_understood() -> None:
     assert settings.parameters == {}
     assert settings.snapshot_workers == 2
     assert settings.stream_name == "table"
+    assert (settings.snapshot_minutes, settings.wait_minutes) == (30, 60)
+    assert settings.max_rows_per_second is None
+    assert (settings.dropped_partitions, settings.on_bad_value) == ("copy", "null")
+    assert settings.show_values is False
+
+
+def test_minutes_may_be_fractions() -> None:
+    config = {"airbyte_config": BLOCK, "snapshot_minutes": 0.01, "wait_minutes": 0.5}
+    assert TapPostgresCDC._config_errors(config) == []  # what the tap begins with
+    settings = read_settings(config)
+    assert (settings.snapshot_minutes, settings.wait_minutes) == (0.01, 0.5)
 
 
 def test_enable_means_require_and_says_so() -> None:
@@ -154,6 +165,22 @@ def test_a_wrong_setting_is_named_in_one_line(changes: dict[str, Any], message: 
         (
             {"airbyte_config": BLOCK, "snapshot_workers": 0},
             "setting snapshot_workers: must be at least 1",
+        ),
+        (
+            {"airbyte_config": BLOCK, "wait_minutes": 0},
+            "setting wait_minutes: must be more than 0",
+        ),
+        (
+            {"airbyte_config": BLOCK, "max_rows_per_second": 0},
+            "setting max_rows_per_second: must be at least 1",
+        ),
+        (
+            {"airbyte_config": BLOCK, "dropped_partitions": "drop"},
+            "setting dropped_partitions: must be copy or keep",
+        ),
+        (
+            {"airbyte_config": BLOCK, "on_bad_value": "x"},
+            "setting on_bad_value: must be null or fail",
         ),
         ({"airbyte_config": {**BLOCK, "password": 12345}}, "setting airbyte_config.password: must"),
     ],
