@@ -3,55 +3,44 @@
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import closing, suppress
-from datetime import UTC, datetime
-from typing import Final, NamedTuple, Protocol, cast
+from dataclasses import replace
+from typing import Final, TypeVar, cast
 
 import psycopg
 
-from tap_postgres_cdc import prerequisites
-from tap_postgres_cdc.captured import Captured, Selection, selected_table_columns
+from tap_postgres_cdc import prerequisites, visibility
+from tap_postgres_cdc.captured import Captured
 from tap_postgres_cdc.connection import Connector
-from tap_postgres_cdc.discovery import Publication, Table, discover
-from tap_postgres_cdc.errors import Interrupted
+from tap_postgres_cdc.discovery import Publication, discover, with_blocks
+from tap_postgres_cdc.errors import CaptureError, Interrupted
 from tap_postgres_cdc.follow import Follower
+from tap_postgres_cdc.locks import LockPatience
 from tap_postgres_cdc.output import Output
+from tap_postgres_cdc.partitions import Partitions
+from tap_postgres_cdc.planning import CatalogStream, Plan, Planner
 from tap_postgres_cdc.progress import StreamProgress
 from tap_postgres_cdc.records import record_schema
-from tap_postgres_cdc.replication import ReplicationStream, identify_system
+from tap_postgres_cdc.replication import ReplicationStream
 from tap_postgres_cdc.rereading import Rereader
 from tap_postgres_cdc.rows import Losses
 from tap_postgres_cdc.settings import Settings
 from tap_postgres_cdc.snapshot import SnapshotCopy, TakenSnapshot
-from tap_postgres_cdc.state import Bookmark, Handoff, SlotState, State, why_copy
+from tap_postgres_cdc.state import SlotState, State
 from tap_postgres_cdc.typecatalog import TypeCatalog
-from tap_postgres_cdc.visibility import end_of_log, wait_until_durable
 
 logger = logging.getLogger("tap-postgres-cdc")
 
-# A STATE goes out at least this often while there is something new to say.
+# A STATE goes out at least this often while there is something new to say; a larger one, which is of
+# hundreds of tables, in proportion less often.
 STATE_SECONDS: Final = 5.0
 STATE_CHANGES: Final = 50_000
+_STATE_BYTES: Final = 100_000
+# A table that is altered while it is copied is copied again, so often in one run.
+_ATTEMPTS: Final = 3
 
-
-class CatalogStream(Selection, Protocol):
-    """What the catalog says of a stream."""
-
-    @property
-    def selected(self) -> bool:
-        """Whether it goes out at all."""
-
-    @property
-    def replication_method(self) -> str:
-        """LOG_BASED, or FULL_TABLE to copy the table each run."""
-
-
-class _Plan(NamedTuple):
-    """The selected tables, and those of them that need copying with the reason."""
-
-    tables: list[Captured]
-    to_copy: list[Captured]
+_Result = TypeVar("_Result")
 
 
 class Capture:
@@ -79,9 +68,10 @@ class Capture:
         self._state = state
         self._output = output
         self._stop = stop
-        self._connector = Connector(settings)
+        self._connector = Connector(settings, stop)
         self._losses = Losses()
         self._state_at = time.monotonic()
+        self._state_bytes = 0
         self._changes = 0
 
     def check(self) -> None:
@@ -92,9 +82,9 @@ class Capture:
         """
         with self._connector.session() as connection:
             self._check(connection)
-            publication = self._discover(connection, TypeCatalog(connection))
-            tables = self._plan(publication, None).tables
-            prerequisites.check_readable(tables, self._settings.username)
+            types = TypeCatalog(connection)
+            plan = self._planner(connection).plan(self._discover(connection, types), types)
+            prerequisites.check_readable(plan.tables, self._settings.username)
 
     def run(self) -> None:
         """Write everything that is new, and the state.
@@ -105,30 +95,35 @@ class Capture:
         """
         with self._connector.session() as connection:
             end_lsn = self._check(connection)
-            types = TypeCatalog(connection)
             try:
-                tables = self._copy(connection, types, end_lsn)
-                self._follow(connection, types, tables, end_lsn)
+                tables = self._copy(connection, end_lsn)
+                self._follow(connection, tables, end_lsn)
+                again = tables
+                for _ in range(_ATTEMPTS - 1):
+                    if streams := {table.stream for table in again if table.has_to_be_copied_again}:
+                        again = self._copy(connection, end_lsn, streams)
             finally:
                 self._log_losses()
+        if problems := [table.problem for table in {*tables, *again} if table.problem]:
+            raise CaptureError(
+                f"{'; '.join(sorted(problems))}; everything else is loaded, and copied anew is the "
+                "rest once that is mended"
+            )
 
     def _check(self, connection: psycopg.Connection) -> int:
         """Check server, slot and state; gives the end of the log."""
         prerequisites.check_server(connection)
-        slot = prerequisites.find_slot(
+        found = prerequisites.find_slot(
             connection, self._settings.slot, is_first_run=self._state.slot is None
         )
+        known = self._state.slot
         with closing(self._connector.connect_to_replicate()) as replication:
-            system = identify_system(replication)
-        end_lsn = end_of_log(connection)
-        now = SlotState(slot.name, system["systemid"], int(system["timeline"]), slot.confirmed_lsn)
-        if self._state.slot:
-            prerequisites.check_state(self._state.slot, slot, now, end_lsn)
-            now.confirmed_lsn = self._state.slot.confirmed_lsn
-        else:
-            # Without a place in the log, what was copied is of no use.
-            self._state.bookmarks.clear()
-        self._state.slot = now
+            slot = prerequisites.current_slot(connection, replication, found)
+            end_lsn = visibility.end_of_log(connection)
+            if known:
+                prerequisites.check_state(known, slot, end_lsn, replication)
+        # Identity of the server as it is now, the rest as it was kept.
+        self._state.slot = replace(known, timeline=slot.timeline) if known else slot
         return end_lsn
 
     def _discover(self, connection: psycopg.Connection, types: TypeCatalog) -> Publication:
@@ -137,83 +132,125 @@ class Capture:
             connection, types, settings.publication, settings.schemas, settings.stream_name
         )
 
+    def _planner(self, connection: psycopg.Connection) -> Planner:
+        partitions = Partitions(connection, self._slot.oldest_xid)
+        return Planner(self._settings, self._streams, self._state.bookmarks, partitions)
+
+    @property
+    def _slot(self) -> SlotState:
+        return cast("SlotState", self._state.slot)
+
     def _copy(
-        self, connection: psycopg.Connection, types: TypeCatalog, end_lsn: int
+        self, connection: psycopg.Connection, end_lsn: int, only: Collection[str] | None = None
     ) -> list[Captured]:
-        """Copy the tables that need it; gives all that are captured."""
-        publication = self._discover(connection, types)
-        taken = None
-        if self._plan(publication, None).to_copy:
-            taken = TakenSnapshot.take(connection, self._stop)
-            # The columns have to be those the snapshot sees.
-            publication = self._discover(connection, types)
-        else:
-            # Nor may the state know of a table what a crash of the server could undo.
-            wait_until_durable(connection)
-        plan = self._plan(publication, taken)
-        prerequisites.check_readable(plan.to_copy, self._settings.username)
-        prerequisites.warn_of_tables([captured.table for captured in plan.tables], publication)
+        """Copy the tables that need it; gives all that are captured.
+
+        Args:
+            connection: In no transaction.
+            end_lsn: End of the log when the run began.
+            only: Streams of the tables to look at, None for all.
+        """
+        plan, taken = self._patiently(connection, lambda: self._plan_copy(connection, only))
+        to_copy = [captured for captured, _ in plan.to_copy]
+        prerequisites.check_readable(to_copy, self._settings.username)
+        for captured, reason in plan.to_copy:
+            logger.info("Table %s will be copied: %s", captured.table.full_name, reason)
+        if only is None:
+            self._mark_absent(plan)
         self._adopt(plan)
-        for captured in plan.tables:
-            captured.schema = record_schema(captured.columns)
-            self._output.schema(captured.stream, captured.schema)
+        if taken is None:
+            self._write_state()
+            return plan.tables
+        self._slot.see(taken.until)
         self._write_state()
-        if taken:
-            copy = SnapshotCopy(
-                plan.to_copy,
-                taken,
-                end_lsn,
-                self._output,
-                write_state=self._write_state_if_due,
-                losses=self._losses,
-                stop=self._stop,
-            )
-            try:
-                copy.run(connection, self._connector, self._settings.snapshot_workers)
-            except Interrupted:
-                self._write_state()
-                raise
-            connection.execute("COMMIT")
+        copy = SnapshotCopy(
+            to_copy,
+            taken,
+            end_lsn,
+            self._output,
+            settings=self._settings,
+            write_state=self._write_state_if_due,
+            seen=self._slot.see,
+            losses=self._losses,
+            stop=self._stop,
+        )
+        try:
+            copy.run(connection, self._connector)
+        finally:
+            # Also when the run is to end: ranges that are finished need not be copied again.
+            self._write_state()
         return plan.tables
 
-    def _plan(self, publication: Publication, taken: TakenSnapshot | None) -> _Plan:
-        """Decide for every selected table whether it needs copying; the state is not touched."""
-        plan = _Plan([], [])
-        for table in publication.tables:
-            stream = self._streams.get(table.stream)
-            if stream is None or not stream.selected:
-                continue
-            known = self._state.bookmarks.get(table.stream)
-            captured, reason = _captured(table, stream, known, taken)
-            plan.tables.append(captured)
-            if captured.bookmark.next_blocks is not None:
-                plan.to_copy.append(captured)
-                if taken:
-                    logger.info("Table %s will be copied: %s", table.full_name, reason)
-        return plan
+    def _plan_copy(
+        self, connection: psycopg.Connection, only: Collection[str] | None
+    ) -> tuple[Plan, TakenSnapshot | None]:
+        """Decide what to copy, and take the snapshot to copy it in, if there is anything."""
+        planner = self._planner(connection)
+        oldest_xid = visibility.current_snapshot(connection).xmin
+        types = TypeCatalog(connection)
+        publication = self._discover(connection, types)
+        plan = planner.plan(publication, types, only)
+        taken = None
+        if plan.to_copy:
+            visibility.wait_for_running_transactions(connection, self._stop)
+            sized = with_blocks(connection, (captured.table for captured, _ in plan.to_copy))
+            taken = TakenSnapshot.take(connection)
+            # The columns have to be those the snapshot sees.
+            types = TypeCatalog(connection)
+            publication = self._discover(connection, types)
+            plan = planner.plan(publication, types, only, taken)
+            for captured, _ in plan.to_copy:
+                captured.table = captured.table.sized_as(sized.get(captured.table.oid))
+        else:
+            # Nor may the state know of a table what a crash of the server could undo.
+            visibility.wait_until_durable(connection)
+        if only is None:
+            self._slot.oldest_xid = oldest_xid
+            prerequisites.warn_of_tables([captured.table for captured in plan.tables], publication)
+        return plan, taken
 
-    def _adopt(self, plan: _Plan) -> None:
-        """Make the plan's bookmarks the state's, and mark those of tables that are left out."""
-        logged = {captured.stream: captured for captured in plan.tables if captured.is_logged}
+    def _patiently(self, connection: psycopg.Connection, action: Callable[[], _Result]) -> _Result:
+        """Do what waits for those who have locked a table, from its beginning if it takes long."""
+        patience = LockPatience(self._settings.wait_minutes, self._stop)
+        while True:
+            try:
+                return action()
+            except psycopg.errors.LockNotAvailable:
+                connection.rollback()
+                patience.wait("a table of the publication")
+
+    def _mark_absent(self, plan: Plan) -> None:
+        """Mark the bookmarks of tables that are left out: changes of them will be missing."""
+        logged = {captured.stream for captured in plan.tables if captured.is_logged}
         for stream, bookmark in self._state.bookmarks.items():
-            if stream not in logged and not bookmark.is_absent:
+            if stream not in logged and not bookmark.is_stale:
                 logger.warning(
                     "Stream %s is not in the publication or not selected any more: it is left as "
                     "it is, and copied anew should it come back",
                     stream,
                 )
-                bookmark.is_absent = True
-        self._state.bookmarks |= {stream: table.bookmark for stream, table in logged.items()}
+                bookmark.is_stale = True
+
+    def _adopt(self, plan: Plan) -> None:
+        """Make the plan's bookmarks the state's, and announce streams that are not as they were."""
+        to_copy = {captured.stream for captured, _ in plan.to_copy}
+        for captured in plan.tables:
+            known = self._state.bookmarks.get(captured.stream)
+            if (
+                captured.stream in to_copy
+                or known is None
+                or known.facts != captured.bookmark.facts
+            ):
+                captured.schema = record_schema(captured.columns)
+                self._output.schema(captured.stream, captured.schema, captured.table.key)
+            if captured.is_logged:
+                self._state.bookmarks[captured.stream] = captured.bookmark
 
     def _follow(
-        self,
-        connection: psycopg.Connection,
-        types: TypeCatalog,
-        tables: list[Captured],
-        end_lsn: int,
+        self, connection: psycopg.Connection, tables: list[Captured], end_lsn: int
     ) -> None:
         """Stream the changes of captured tables."""
-        settings, slot = self._settings, cast(SlotState, self._state.slot)
+        settings, slot = self._settings, self._slot
         progress = StreamProgress(end_lsn)
 
         def advance(lsn: int, changes: int) -> None:
@@ -222,10 +259,10 @@ class Capture:
             progress.read(changes, lsn)
             if self._is_state_due():
                 follower.flush()
-                rereader.settle()
+                slot.see(rereader.settle())
                 self._write_state()
 
-        rereader = Rereader(connection, self._stop)
+        rereader = Rereader(connection, self._stop, settings.wait_minutes)
         log = ReplicationStream(
             self._connector, settings.slot, settings.publication, slot.confirmed_lsn
         )
@@ -235,7 +272,7 @@ class Capture:
                 [captured for captured in tables if captured.is_logged],
                 end_lsn,
                 output=self._output,
-                types=types,
+                types=TypeCatalog(connection),
                 rereader=rereader,
                 losses=self._losses,
                 advance=advance,
@@ -247,24 +284,27 @@ class Capture:
                 # Values that can't be read yet hold their lines back, and so the state.
                 with suppress(Interrupted):
                     follower.flush()
-                    rereader.settle()
+                    slot.see(rereader.settle())
                     self._write_state()
                 raise
             follower.flush()
-        rereader.settle()
+        slot.see(rereader.settle())
+        for captured in tables:
+            captured.settle()
         progress.finished()
         self._write_state()
 
     def _is_state_due(self) -> bool:
-        is_late = time.monotonic() - self._state_at >= STATE_SECONDS
-        return is_late or self._changes >= STATE_CHANGES
+        factor = max(1.0, self._state_bytes / _STATE_BYTES)
+        is_late = time.monotonic() - self._state_at >= STATE_SECONDS * factor
+        return is_late or self._changes >= STATE_CHANGES * factor
 
     def _write_state_if_due(self) -> None:
         if self._is_state_due():
             self._write_state()
 
     def _write_state(self) -> None:
-        self._output.state(self._state.to_dict())
+        self._state_bytes = self._output.state(self._state.to_dict())
         self._state_at = time.monotonic()
         self._changes = 0
 
@@ -277,24 +317,3 @@ class Capture:
                 column,
                 f"{count:,}",
             )
-
-
-def _captured(
-    table: Table, stream: CatalogStream, known: Bookmark | None, taken: TakenSnapshot | None
-) -> tuple[Captured, str]:
-    """A table with a bookmark for this run, and why it is copied if it is."""
-    columns = selected_table_columns(table, stream)
-    now = taken.time if taken else datetime.now(UTC)
-    version = max(round(now.timestamp() * 1000), known.version + 1 if known else 0)
-    fresh = Bookmark.of(table, columns, version)
-    if stream.replication_method == "FULL_TABLE":
-        return Captured(
-            table, stream, fresh, is_logged=False
-        ), "its replication method is FULL_TABLE"
-    reason = why_copy(known, table, columns)
-    if known is None or reason:
-        if taken:
-            fresh.handoff = Handoff(taken.seen, taken.until)
-        return Captured(table, stream, fresh), reason or ""
-    bookmark, reason = known.renewed(fresh)
-    return Captured(table, stream, bookmark), reason

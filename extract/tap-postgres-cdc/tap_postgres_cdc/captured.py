@@ -18,7 +18,7 @@ class Selection(Protocol):
         """Whether records hold the column."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Captured:
     """A selected table.
 
@@ -26,6 +26,11 @@ class Captured:
         bookmark: Its place in the state; a FULL_TABLE stream has one that is not kept.
         is_logged: Whether its changes are streamed: LOG_BASED, not FULL_TABLE.
         schema: JSON Schema of its records as last written, empty before the first SCHEMA.
+        unexplained: Transactions that may have taken rows away without a trace in the log, unless
+            the stream has a truncation in them.
+        truncated_by: Transactions that truncated the table, 32-bit ids.
+        is_left_out: Whether nothing more of it is read in this run.
+        problem: Why the table can't be loaded, so that it waits until somebody mends it.
         version: Of its records; the bookmark has that of the last whole transaction.
     """
 
@@ -34,10 +39,36 @@ class Captured:
     bookmark: Bookmark
     is_logged: bool = True
     schema: JsonSchema = field(default_factory=dict)
+    unexplained: set[int] = field(default_factory=set)
+    truncated_by: set[int] = field(default_factory=set)
+    is_left_out: bool = False
+    problem: str = ""
     version: int = field(init=False)
 
     def __post_init__(self) -> None:
         self.version = self.bookmark.version
+
+    def leave_out(self, problem: str = "") -> None:
+        """Read no more of the table in this run: it has to be copied anew.
+
+        Args:
+            problem: What somebody has to mend first, if anything.
+        """
+        self.is_left_out = self.bookmark.is_stale = True
+        self.problem = self.problem or problem
+
+    def settle(self) -> None:
+        """At the end of the log: if it does not explain what it should, copy the table anew."""
+        if self.unexplained and not self.is_left_out:
+            if self.unexplained <= self.truncated_by:
+                self.bookmark.is_stale = False
+            else:
+                self.leave_out()
+
+    @property
+    def has_to_be_copied_again(self) -> bool:
+        """Whether that can be done now."""
+        return self.is_left_out and not self.problem
 
     @property
     def stream(self) -> str:

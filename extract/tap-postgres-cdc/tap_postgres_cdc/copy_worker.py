@@ -12,20 +12,18 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import IO, Any, Final, cast
+from typing import IO, Any, cast
 
 import psycopg
 
 from tap_postgres_cdc.copying import Batch, Copier, CopyJob
 from tap_postgres_cdc.rows import KeyLossError, Losses
 
-_BEGIN: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-
 
 class WorkerError(Exception):
     """What went wrong in a worker: `cause` is the error there, or None if it just ended."""
 
-    def __init__(self, message: str, cause: psycopg.Error | KeyLossError | None = None) -> None:
+    def __init__(self, message: str, cause: psycopg.Error | None = None) -> None:
         super().__init__(message)
         self.cause = cause
 
@@ -33,15 +31,12 @@ class WorkerError(Exception):
 class RemoteCopier:
     """Copies in a process of its own; made and used like `copying.Copier`."""
 
-    def __init__(
-        self, parameters: dict[str, Any], descriptors: Sequence[int], snapshot_id: str
-    ) -> None:
+    def __init__(self, parameters: dict[str, Any], descriptors: Sequence[int]) -> None:
         """Start the process.
 
         Args:
             parameters: Of libpq.
             descriptors: Open files that the parameters name.
-            snapshot_id: As given by `pg_export_snapshot()`.
         """
         self.losses = Losses()
         self._process = subprocess.Popen(
@@ -56,18 +51,21 @@ class RemoteCopier:
         # A thread that reads in small pieces would wait for Python's lock at each of them.
         if hasattr(fcntl, "F_SETPIPE_SZ"):
             fcntl.fcntl(self._answers, fcntl.F_SETPIPE_SZ, 1 << 20)
-        self._send((parameters, snapshot_id))
+        self._send(parameters)
 
     def copy(self, job: CopyJob) -> Iterator[Batch]:
         """Copy a range, a batch of lines at a time.
 
         Raises:
             WorkerError: The process could not.
+            KeyLossError: A key has a value that records can't hold.
         """
         self._send(job)
         while isinstance(answer := self._receive(), Batch):
             yield answer
-        if isinstance(answer, psycopg.Error | KeyLossError):
+        if isinstance(answer, KeyLossError):
+            raise answer
+        if isinstance(answer, psycopg.Error):
             raise WorkerError(str(answer), answer)
         self.losses.update(answer)
 
@@ -103,21 +101,18 @@ def main() -> None:
         answers.flush()
 
     try:
-        parameters, snapshot_id = pickle.load(orders)  # noqa: S301 - of our own process
-        connection = copier = None
+        parameters: dict[str, Any] = pickle.load(orders)  # noqa: S301 - of our own process
+        copier = Copier(lambda: psycopg.connect(**parameters, autocommit=True))
         while True:
             job: CopyJob = pickle.load(orders)  # noqa: S301
             try:
-                if copier is None:
-                    connection = psycopg.connect(**parameters, autocommit=True)
-                    connection.execute(_BEGIN)
-                    connection.execute(f"SET TRANSACTION SNAPSHOT '{snapshot_id}'")
-                    copier = Copier(connection)
                 for batch in copier.copy(job):
                     answer(batch)
                 answer(copier.losses)
                 copier.losses.clear()
-            except (psycopg.Error, KeyLossError) as error:
+            except KeyLossError as error:
+                answer(error)
+            except psycopg.Error as error:
                 answer(type(error)(str(error)))
     except (EOFError, BrokenPipeError):
         # Without waiting for what the server may still be sending.

@@ -1,16 +1,30 @@
 """Copying one range of a table: rows of `COPY … TO STDOUT` become RECORD lines."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
+from enum import Enum
 from typing import Final, NamedTuple
 
 import psycopg
 
 from tap_postgres_cdc import copystream
+from tap_postgres_cdc.connection import one_row
 from tap_postgres_cdc.rows import Column, Losses, copy_function
 
 # How many rows are turned into lines at once; large rows end a batch early.
 _BATCH_ROWS: Final = 1000
 _BATCH_BYTES: Final = 1 << 20
+# A table stays locked while a range of it is read. When the loader keeps us waiting for longer, the
+# rest of the range is read before any more of it is written.
+_LOCKED_SECONDS: Final = 5.0
+_BEGIN: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_IDENTITY: Final = "SELECT to_regclass(%s)::oid::bigint, pg_relation_filenode(%s::oid)"
+# What a query says of a table or column that was dropped or renamed.
+_GONE: Final = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.InvalidSchemaName,
+)
 
 
 class CopyJob(NamedTuple):
@@ -20,70 +34,111 @@ class CopyJob(NamedTuple):
         query: SQL of the COPY.
         columns: What the query selects, in order.
         suffix: The end of every record, after the last column's value.
-        part: oid of what the query reads, 0 if it does not matter whether that is rewritten.
-        relfilenode: Of the part, as the snapshot sees it.
+        snapshot: As given by `pg_export_snapshot()`, None for one of its own.
+        part: Name, oid and file of what the query should read; None if it does not matter.
     """
 
     stream: str
     query: str
     columns: tuple[Column, ...]
     suffix: bytes
-    part: int = 0
-    relfilenode: int | None = None
+    snapshot: str | None = None
+    part: tuple[str, int, int] | None = None
+
+
+class Outcome(Enum):
+    """How a range ended: done; another table or file was read, or there was none; it is locked."""
+
+    DONE = "done"
+    CHANGED = "changed"
+    LOCKED = "locked"
 
 
 class Batch(NamedTuple):
-    """Some RECORD lines.
-
-    Attributes:
-        rows: How many.
-        is_rewritten: Whether the table was rewritten since the snapshot was taken: rows that the
-            snapshot should see are then invisible to it. Known with the last batch of a range.
-    """
+    """Some RECORD lines; the last of a range has its outcome."""
 
     lines: bytes
     rows: int
-    is_rewritten: bool = False
+    outcome: Outcome | None = None
 
 
 class Copier:
-    """Copies ranges over one connection, which is in a transaction of the wanted snapshot."""
+    """Copies ranges over a connection of its own, each in a transaction of its own.
 
-    def __init__(self, connection: psycopg.Connection) -> None:
+    So a table is locked for no longer than it takes to read a range of it.
+    """
+
+    def __init__(self, connect: Callable[[], psycopg.Connection]) -> None:
+        """Take what opens a connection in autocommit mode."""
         self.losses = Losses()
-        self._connection = connection
+        self._connect = connect
+        self._connection: psycopg.Connection | None = None
 
     def copy(self, job: CopyJob) -> Iterator[Batch]:
         """Copy a range, a batch of lines at a time; an empty one says that the server is busy.
 
         Raises:
             psycopg.Error: The server could not.
+            KeyLossError: A key has a value that records can't hold.
         """
+        connection = self._connection = self._connection or self._connect()
+        is_over = False
+        try:
+            begin = f"{_BEGIN}; SET TRANSACTION SNAPSHOT '{job.snapshot}'" if job.snapshot else _BEGIN
+            connection.execute(begin)
+            yield from self._copy(connection, job)
+            is_over = True
+        except psycopg.errors.LockNotAvailable:
+            yield Batch(b"", 0, Outcome.LOCKED)
+        except _GONE:
+            yield Batch(b"", 0, Outcome.CHANGED)
+        finally:
+            if not is_over:
+                # In the middle of a copy, or in a transaction that failed.
+                self.close()
+
+    def close(self) -> None:
+        """Close the connection; the next range opens another."""
+        if self._connection:
+            self._connection.close()
+            self._connection = None
+
+    def _copy(self, connection: psycopg.Connection, job: CopyJob) -> Iterator[Batch]:
         convert = copy_function(job.stream, job.columns, job.suffix, self.losses)
         rows: list[bytes] = []
         size = 0
-        copystream.start(self._connection, job.query)
-        get = self._connection.pgconn.get_copy_data
+        copystream.start(connection, job.query)
+        locked_until = time.monotonic() + _LOCKED_SECONDS
+        get = connection.pgconn.get_copy_data
         while (length := (found := get(1))[0]) >= 0:
             if length == 0:
-                if not copystream.wait(self._connection, 1):
+                if not copystream.wait(connection, 1):
                     yield Batch(b"", 0)
                 continue
             rows.append(bytes(found[1]))
             size += length
-            if len(rows) >= _BATCH_ROWS or size >= _BATCH_BYTES:
+            is_full = len(rows) >= _BATCH_ROWS or size >= _BATCH_BYTES
+            if is_full and time.monotonic() < locked_until:
                 yield Batch(b"".join(convert(rows)), len(rows))
                 rows.clear()
                 size = 0
-        copystream.finish(self._connection)
-        yield Batch(b"".join(convert(rows)), len(rows), self._is_rewritten(job))
+        copystream.finish(connection)
+        outcome = Outcome.DONE if self._is_the_part(connection, job) else Outcome.CHANGED
+        connection.execute("COMMIT")
+        for at in range(0, len(rows), _BATCH_ROWS):
+            some = rows[at : at + _BATCH_ROWS]
+            yield Batch(b"".join(convert(some)), len(some))
+        yield Batch(b"", 0, outcome)
 
-    def _is_rewritten(self, job: CopyJob) -> bool:
-        """Whether a TRUNCATE or ALTER TABLE came before the COPY, whose lock keeps others out.
+    def _is_the_part(self, connection: psycopg.Connection, job: CopyJob) -> bool:
+        """Whether the COPY, whose lock keeps others out, read the table that was meant, and all.
 
-        Both put new files in place that hold no row older than they are, see
-        https://www.postgresql.org/docs/current/mvcc-caveats.html. The function, unlike the
-        catalog's table, does not look through the snapshot.
+        It goes by name, and the name may be another table's by now. TRUNCATE and ALTER TABLE put
+        new files in place that hold no row older than they are, see
+        https://www.postgresql.org/docs/current/mvcc-caveats.html. Both functions, unlike the
+        catalog's tables, do not look through the snapshot.
         """
-        found = self._connection.execute("SELECT pg_relation_filenode(%s)", [job.part]).fetchone()
-        return found != (job.relfilenode,)
+        if job.part is None:
+            return True
+        name, oid, relfilenode = job.part
+        return one_row(connection, _IDENTITY, [name, oid]) == (oid, relfilenode)

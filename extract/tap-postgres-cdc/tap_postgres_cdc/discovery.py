@@ -1,6 +1,6 @@
 """What a publication holds: its tables with their columns, keys and parts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 import psycopg
@@ -17,69 +17,97 @@ FROM pg_publication WHERE pubname = %s
 
 # Everything is read from the catalog's tables, as of the query's snapshot. Functions such as
 # pg_relation_filenode() and pg_partition_tree() answer as of now, and a table that was rewritten
-# or attached in between would be taken for what it was.
+# or attached in between would be taken for what it was. Each part is read once for all tables.
+# Where something can go away and come back, the xmin of its row tells.
 _TABLES: Final = """
-WITH RECURSIVE published AS (
-  SELECT p.schemaname, p.tablename, p.rowfilter, p.attnames, pub.oid AS publication, c.*
-  FROM pg_publication_tables p
-  JOIN pg_publication pub USING (pubname)
-  JOIN pg_class c ON c.relname = p.tablename
-    AND c.relnamespace = (SELECT n.oid FROM pg_namespace n WHERE n.nspname = p.schemaname)
+WITH RECURSIVE publication AS (
+  SELECT oid, concat_ws('.', oid, xmin) AS identity FROM pg_publication WHERE pubname = %s
+), published AS (
+  SELECT p.schemaname, p.tablename, p.rowfilter, p.attnames, c.*
+  FROM pg_publication_tables p JOIN pg_namespace n ON n.nspname = p.schemaname
+  JOIN pg_class c ON c.relname = p.tablename AND c.relnamespace = n.oid
   WHERE p.pubname = %s AND p.schemaname = ANY (%s)
-), tree(root, relid) AS (
-  SELECT oid, oid FROM published
+), tree(root, relid, link) AS (
+  SELECT oid, oid, '' FROM published
   UNION ALL
-  SELECT tree.root, i.inhrelid FROM tree JOIN pg_inherits i ON i.inhparent = tree.relid
+  SELECT tree.root, i.inhrelid, concat_ws('.', tree.link, i.inhrelid, i.xmin)
+  FROM tree JOIN pg_inherits i ON i.inhparent = tree.relid AND NOT i.inhdetachpending
   JOIN pg_class l ON l.oid = i.inhrelid AND l.relispartition
-), ancestry(leaf, relid) AS (
-  SELECT oid, oid FROM published
+), ancestry(leaf, relid, link) AS (
+  SELECT oid, oid, '' FROM published
   UNION ALL
-  SELECT ancestry.leaf, i.inhparent FROM ancestry JOIN pg_inherits i ON i.inhrelid = ancestry.relid
+  SELECT ancestry.leaf, i.inhparent, i.xmin::text
+  FROM ancestry JOIN pg_inherits i ON i.inhrelid = ancestry.relid
   JOIN pg_class l ON l.oid = i.inhrelid AND l.relispartition
-)
-SELECT c.oid::bigint AS oid, c.schemaname AS schema, c.tablename AS name, c.rowfilter AS filter,
-  c.relreplident AS identity,
-  concat_ws('/', c.publication, (
-    SELECT string_agg(r.oid::text, ',' ORDER BY r.oid) FROM pg_publication_rel r
-    WHERE r.prpubid = c.publication
-      AND r.prrelid IN (SELECT relid FROM ancestry WHERE leaf = c.oid)
-  ), (
-    SELECT string_agg(s.oid::text, ',' ORDER BY s.oid) FROM pg_publication_namespace s
-    WHERE s.pnpubid = c.publication AND s.pnnspid = c.relnamespace
-  )) AS membership,
-  (SELECT max(attnum) FROM pg_attribute WHERE attrelid = c.oid) AS attributes,
-  (
-    SELECT coalesce(jsonb_agg(jsonb_build_array(a.attnum, a.attname, a.atttypid::bigint,
-      a.atttypmod, a.attndims, EXISTS (
-        -- Of a partitioned table it is the partitions that have the rows.
-        SELECT FROM pg_attribute x WHERE x.attname = a.attname AND x.atthasmissing
-          AND x.attrelid IN (SELECT relid FROM tree WHERE root = c.oid)
-      ),
-      has_column_privilege(c.oid, a.attnum, 'SELECT')) ORDER BY a.attnum), '[]')
-    FROM pg_attribute a
-    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-      AND a.attname = ANY (c.attnames)
+), membership AS (
+  -- Why a table is published: by its name, by its schema, or by those of a table it is part of.
+  SELECT leaf AS oid, string_agg(
+    concat_ws('.', relid, link, r.oid, s.oid, CASE WHEN s.oid IS NOT NULL THEN d.xmin END), ','
+    ORDER BY relid
+  ) AS reasons, bool_or(r.oid IS NOT NULL AND relid = leaf) AS is_named
+  FROM ancestry JOIN pg_class c ON c.oid = relid CROSS JOIN publication p
+  LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = relid
+  LEFT JOIN pg_publication_namespace s ON s.pnpubid = p.oid AND s.pnnspid = c.relnamespace
+  LEFT JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = relid
+    AND d.objsubid = 0 AND d.refclassid = 'pg_namespace'::regclass
+  GROUP BY leaf
+), filled AS (
+  -- Columns with a default that older rows have without it being in them; of a partitioned table
+  -- it is the partitions that have the rows.
+  SELECT DISTINCT tree.root AS oid, x.attname
+  FROM tree JOIN pg_attribute x ON x.attrelid = tree.relid AND x.atthasmissing
+), attributes AS (
+  SELECT c.oid, max(a.attnum) AS newest,
+    string_agg(concat_ws('.', a.attnum, a.xmin), ',' ORDER BY a.attnum) AS changes,
+    jsonb_agg(jsonb_build_array(a.attnum, a.attname, a.atttypid::bigint, a.atttypmod, a.attndims,
+      f.oid IS NOT NULL, has_column_privilege(c.oid, a.attnum, 'SELECT')) ORDER BY a.attnum)
+    FILTER (WHERE NOT a.attisdropped AND a.attname = ANY (c.attnames)
       -- Before 18 the view lists generated columns, but they are never published.
       AND (a.attgenerated = '' OR current_setting('server_version_num')::int >= 180000)
-  ) AS columns,
-  (
-    SELECT jsonb_agg(a.attname ORDER BY k.position)
-    FROM pg_index i, unnest(i.indkey) WITH ORDINALITY k(attnum, position), pg_attribute a
-    WHERE i.indrelid = c.oid AND k.position <= i.indnkeyatts
-      AND CASE c.relreplident WHEN 'i' THEN i.indisreplident
-        ELSE i.indisprimary AND i.indimmediate END
-      AND a.attrelid = c.oid AND a.attnum = k.attnum
-  ) AS key,
-  (
-    SELECT jsonb_agg(jsonb_build_array(l.oid::bigint, n.nspname, l.relname, l.relfilenode::bigint,
-      pg_relation_size(l.oid) / current_setting('block_size')::int, l.reltuples,
-      has_any_column_privilege(l.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE'))
-      ORDER BY l.oid)
-    FROM pg_class l JOIN pg_namespace n ON n.oid = l.relnamespace
-    WHERE l.oid IN (SELECT relid FROM tree WHERE root = c.oid) AND l.relkind = 'r'
-  ) AS parts
-FROM published c
+    ) AS columns
+  FROM published c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
+  LEFT JOIN filled f ON f.oid = c.oid AND f.attname = a.attname
+  GROUP BY c.oid
+), keys AS (
+  -- REINDEX CONCURRENTLY makes another index, and leaves the constraint.
+  SELECT c.oid, coalesce(k.oid, i.indexrelid)::bigint AS identity,
+    jsonb_agg(a.attname ORDER BY p.position) AS names
+  FROM published c JOIN pg_index i ON i.indrelid = c.oid
+    AND CASE c.relreplident WHEN 'i' THEN i.indisreplident
+      ELSE i.indisprimary AND i.indimmediate END
+  LEFT JOIN pg_constraint k ON k.conindid = i.indexrelid AND k.conrelid = c.oid
+    AND k.contype IN ('p', 'u')
+  CROSS JOIN unnest(i.indkey) WITH ORDINALITY p(attnum, position)
+  JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = p.attnum
+  WHERE p.position <= i.indnkeyatts
+  GROUP BY c.oid, k.oid, i.indexrelid
+), parts AS (
+  SELECT tree.root AS oid, jsonb_agg(jsonb_build_array(l.oid::bigint, n.nspname, l.relname,
+    l.relfilenode::bigint, l.reltoastrelid::bigint, tree.link, l.xmin::text::bigint,
+    -- The transaction that made it, if it made it as a partition.
+    CASE t.xmin WHEN i.xmin THEN i.xmin::text END,
+    l.reltuples, has_any_column_privilege(l.oid, 'SELECT')
+      AND has_schema_privilege(n.oid, 'USAGE')) ORDER BY l.oid) AS parts
+  FROM tree JOIN pg_class l ON l.oid = tree.relid AND l.relkind = 'r'
+  JOIN pg_namespace n ON n.oid = l.relnamespace
+  LEFT JOIN pg_inherits i ON i.inhrelid = l.oid AND tree.root <> l.oid
+  LEFT JOIN pg_type t ON t.oid = l.reltype
+  GROUP BY tree.root
+)
+SELECT c.oid::bigint AS oid, c.schemaname AS schema, c.tablename AS name, c.rowfilter AS filter,
+  c.relreplident AS identity, concat_ws(' ', publication.identity, m.reasons) AS membership,
+  m.is_named, k.identity AS key_identity, k.names AS key, a.newest AS attributes,
+  a.changes AS attribute_changes, a.columns, p.parts
+FROM published c CROSS JOIN publication
+LEFT JOIN membership m ON m.oid = c.oid
+LEFT JOIN attributes a ON a.oid = c.oid
+LEFT JOIN keys k ON k.oid = c.oid
+LEFT JOIN parts p ON p.oid = c.oid
 ORDER BY c.schemaname, c.tablename
+"""
+_BLOCKS: Final = """
+SELECT oid::bigint, pg_relation_size(oid) / current_setting('block_size')::int
+FROM unnest(%s::oid[]) oid
 """
 
 
@@ -101,17 +129,26 @@ class Part(NamedTuple):
 
     Attributes:
         relfilenode: Changes when the part is rewritten or truncated.
-        blocks: Its size.
+        toast: oid of its TOAST table, 0 for none. An ALTER TABLE that rewrites makes another, VACUUM
+            FULL, CLUSTER and TRUNCATE do not.
+        link: How it is attached, empty for the table itself: another one after it was detached.
+        changed_by: 32-bit id of the transaction that changed its `pg_class` row last.
+        made_by: 32-bit id of the transaction that made it, as a partition, None if it was attached.
         rows: Estimate of the server, -1 if it has none.
+        blocks: Its size, see `with_blocks`.
     """
 
     oid: int
     schema: str
     name: str
     relfilenode: int
-    blocks: int
+    toast: int
+    link: str
+    changed_by: int
+    made_by: str | None
     rows: float
     readable: bool
+    blocks: int = 0
 
 
 class Table(NamedTuple):
@@ -123,8 +160,13 @@ class Table(NamedTuple):
         identity: `pg_class.relreplident`.
         membership: Identifies its place in the publication; another one means that changes in
             between may not have been published.
+        is_named: Whether the publication names it, so that it can't become UNLOGGED.
         attributes: Number of the newest column, published or not.
+        attribute_changes: Another one after a column was altered, in whatever way.
+        columns: Those that are published.
         key: Columns of the primary key or replica identity index, in its order.
+        key_identity: oid of its constraint or index: another one after it was made anew.
+        parts: Where its rows are.
     """
 
     stream: str
@@ -134,15 +176,24 @@ class Table(NamedTuple):
     filter: str | None
     identity: str
     membership: str
+    is_named: bool
     attributes: int
+    attribute_changes: str
     columns: tuple[TableColumn, ...]
     key: tuple[str, ...]
+    key_identity: int
     parts: tuple[Part, ...]
 
     @property
     def full_name(self) -> str:
         """Schema and name, for people."""
         return f"{self.schema}.{self.name}"
+
+    def sized_as(self, other: "Table | None") -> "Table":
+        """The table with the sizes that its parts had in another reading of it."""
+        blocks = {part.oid: part.blocks for part in other.parts} if other else {}
+        parts = (part._replace(blocks=blocks.get(part.oid, 0)) for part in self.parts)
+        return self._replace(parts=tuple(parts))
 
 
 class Publication(NamedTuple):
@@ -174,17 +225,33 @@ def discover(
     _, *published = found
     operations = ("INSERT", "UPDATE", "DELETE", "TRUNCATE")
     cursor = connection.cursor(row_factory=psycopg.rows.dict_row)
-    rows = cursor.execute(_TABLES, [publication, list(schemas)]).fetchall()
-    types.load(column[2] for row in rows for column in row["columns"])
+    rows = cursor.execute(_TABLES, [publication, publication, list(schemas)]).fetchall()
+    types.load(column[2] for row in rows for column in row["columns"] or ())
     tables = tuple(_table(row, types, stream_name) for row in rows)
     _check_names(connection, tables, publication, schemas)
     unpublished = (name for name, yes in zip(operations, published, strict=True) if not yes)
     return Publication(tables, tuple(unpublished))
 
 
+def with_blocks(connection: psycopg.Connection, tables: Iterable[Table]) -> dict[int, Table]:
+    """Tables with the sizes of their parts, by oid.
+
+    Apart from the rest because it waits for whoever has locked a table.
+    """
+    tables = list(tables)
+    parts = [part.oid for table in tables for part in table.parts]
+    blocks = dict(connection.execute(_BLOCKS, [parts]).fetchall())
+    return {
+        table.oid: table._replace(
+            parts=tuple(part._replace(blocks=blocks[part.oid] or 0) for part in table.parts)
+        )
+        for table in tables
+    }
+
+
 def _table(row: dict[str, Any], types: TypeCatalog, stream_name: str) -> Table:
     columns = tuple(
-        TableColumn._make([*column, types.datatype(*column[2:5])]) for column in row["columns"]
+        TableColumn._make([*column, types.datatype(*column[2:5])]) for column in row["columns"] or ()
     )
     name = row["name"] if stream_name == "table" else f"{row['schema']}-{row['name']}"
     return Table(
@@ -195,9 +262,12 @@ def _table(row: dict[str, Any], types: TypeCatalog, stream_name: str) -> Table:
         filter=row["filter"],
         identity=row["identity"],
         membership=row["membership"],
+        is_named=row["is_named"],
         attributes=row["attributes"] or 0,
+        attribute_changes=row["attribute_changes"] or "",
         columns=columns,
         key=_published_key(row["key"], columns),
+        key_identity=row["key_identity"] or 0,
         parts=tuple(Part(*part) for part in row["parts"] or ()),
     )
 

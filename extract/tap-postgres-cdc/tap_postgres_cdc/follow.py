@@ -3,6 +3,7 @@
 Only whole transactions move the state, so a run that ends in the middle of one reads it again.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -11,17 +12,19 @@ from typing import Final
 
 from tap_postgres_cdc import pgoutput
 from tap_postgres_cdc.captured import Captured
-from tap_postgres_cdc.errors import CaptureError, Interrupted
+from tap_postgres_cdc.errors import Interrupted
 from tap_postgres_cdc.output import Output
 from tap_postgres_cdc.pgoutput import HEADER, PADDING, TUPLE, Missing, Relation, Values
 from tap_postgres_cdc.positions import server_time
-from tap_postgres_cdc.records import change_prefix, property_schema
+from tap_postgres_cdc.records import change_prefix, property_schema, record_schema
 from tap_postgres_cdc.relations import IGNORED, IgnoredRows, RelationRows
 from tap_postgres_cdc.replication import ReplicationStream
 from tap_postgres_cdc.rereading import Rereader
-from tap_postgres_cdc.rows import Column, Losses
+from tap_postgres_cdc.rows import Column, KeyLossError, Losses
 from tap_postgres_cdc.typecatalog import TypeCatalog
 from tap_postgres_cdc.waiting import WaitingLine, complete
+
+logger = logging.getLogger("tap-postgres-cdc")
 
 # Lines are written when they are this many bytes, or when the server has nothing more for a while.
 _FLUSH_BYTES: Final = 1 << 18
@@ -110,37 +113,41 @@ class Follower:
                     return
                 continue
             kind = data[HEADER]
-            if kind == _INSERT or (kind == _UPDATE and data[TUPLE - 1] == _NEW_TUPLE):
-                oid = data[HEADER + 1 : HEADER + 5]
-                rows = self._active.get(oid) or self._prepare(oid)
-                line = rows.row(data, self._prefix, number, rows.suffix)
-                if line is None:
-                    self._complete(rows, pgoutput.parse_tuple(data, TUPLE)[0], number)
-                    size += _FLUSH_BYTES // _MOST_WAITING
-                else:
-                    lines.append(line)
-                    size += len(line)
-                number += 1
-            elif kind == _DELETE:
-                oid = data[HEADER + 1 : HEADER + 5]
-                rows = self._active.get(oid) or self._prepare(oid)
-                line = rows.key_row(data, self._delete_prefix, number, rows.suffix)
-                lines.append(line or b"")
-                size += len(line or b"")
-                number += 1
-            elif kind == _UPDATE:
-                size += self._update(data, number)
-                number += 2
-            elif kind == _BEGIN:
-                if self._start_transaction(data):
-                    return
-                number = 0
-            elif kind == _COMMIT:
-                self._end_transaction(data, number)
-            elif kind == _RELATION:
-                self._relate(pgoutput.parse_relation(data))
-            elif kind == _TRUNCATE:
-                self._truncate(data)
+            try:
+                if kind == _INSERT or (kind == _UPDATE and data[TUPLE - 1] == _NEW_TUPLE):
+                    oid = data[HEADER + 1 : HEADER + 5]
+                    rows = self._active.get(oid) or self._prepare(oid)
+                    line = rows.row(data, self._prefix, number, rows.suffix)
+                    if line is None:
+                        self._complete(rows, pgoutput.parse_tuple(data, TUPLE)[0], number)
+                        size += _FLUSH_BYTES // _MOST_WAITING
+                    else:
+                        lines.append(line)
+                        size += len(line)
+                    number += 1
+                elif kind == _DELETE:
+                    oid = data[HEADER + 1 : HEADER + 5]
+                    rows = self._active.get(oid) or self._prepare(oid)
+                    line = rows.key_row(data, self._delete_prefix, number, rows.suffix)
+                    lines.append(line or b"")
+                    size += len(line or b"")
+                    number += 1
+                elif kind == _UPDATE:
+                    size += self._update(data, number)
+                    number += 2
+                elif kind == _BEGIN:
+                    if self._start_transaction(data):
+                        return
+                    number = 0
+                elif kind == _COMMIT:
+                    self._end_transaction(data, number)
+                elif kind == _RELATION:
+                    self._relate(pgoutput.parse_relation(data))
+                elif kind == _TRUNCATE:
+                    self._truncate(data)
+            except KeyLossError as error:
+                # The message is read; without it none that follows for the table is of use.
+                self._leave_out(error)
             if size >= _FLUSH_BYTES:
                 self._flush()
                 size = 0
@@ -150,6 +157,9 @@ class Follower:
         if self._waiting:
             with self._log.paused():
                 complete(self._lines, self._waiting, self._rereader)
+            for waiting in self._waiting:
+                if waiting.rows.captured.is_left_out:
+                    self._ignore(waiting.rows.captured)
             self._waiting.clear()
         if self._lines:
             lines = b"".join(self._lines)
@@ -234,14 +244,21 @@ class Follower:
 
     def _prepare(self, oid: bytes) -> RelationRows | IgnoredRows:
         captured = self._tables.get(_OID.unpack(oid)[0])
-        if captured is None:
+        if captured is None or captured.is_left_out:
             self._prepared[oid] = self._active[oid] = IGNORED
             return IGNORED
         if self._is_copied(captured):
             self._active[oid] = IGNORED
             return IGNORED
         relation = self._relations[oid]
-        self._check_key(captured, relation)
+        if not _has_key(captured, relation):
+            logger.warning(
+                "The key of table %s was another one when rows of it were written: it is copied "
+                "again",
+                captured.table.full_name,
+            )
+            captured.leave_out()
+            return self._prepare(oid)
         self._types.load(column.type_oid for column in relation.columns)
         columns = [captured.column(column, self._types) for column in relation.columns]
         self._announce(captured, columns)
@@ -249,16 +266,22 @@ class Follower:
         self._prepared[oid] = self._active[oid] = rows
         return rows
 
-    def _check_key(self, captured: Captured, relation: Relation) -> None:
-        identity = {column.name for column in relation.columns if column.in_identity}
-        if relation.identity in "di" and captured.table.key and identity != {*captured.table.key}:
-            raise CaptureError(
-                f"the key of table {captured.table.full_name} changed since the run began: run "
-                "again, and it is copied anew"
-            )
+    def _ignore(self, captured: Captured) -> None:
+        """Leave out what the rest of the log has of a table."""
+        oid = _OID.pack(captured.table.oid)
+        self._prepared[oid] = self._active[oid] = IGNORED
+
+    def _leave_out(self, error: KeyLossError) -> None:
+        for captured in self._tables.values():
+            if captured.stream == getattr(error, 'stream', None):
+                captured.leave_out(str(error))
+                self._ignore(captured)
 
     def _announce(self, captured: Captured, columns: Iterable[Column]) -> None:
-        """Write a SCHEMA if the relation has what the last one did not."""
+        """Write a SCHEMA if there was none, or if the relation has what the last one did not."""
+        is_first = not captured.schema
+        if is_first:
+            captured.schema = record_schema(captured.columns)
         known = captured.schema["properties"]
         news = {
             column.name: schema
@@ -267,10 +290,10 @@ class Follower:
             and known.get(column.name)
             != (schema := property_schema(column.datatype, is_key=column.is_key))
         }
-        if news:
+        if news or is_first:
             captured.schema = {**captured.schema, "properties": {**known, **news}}
             self.flush()
-            self._output.schema(captured.stream, captured.schema)
+            self._output.schema(captured.stream, captured.schema, captured.table.key)
 
     def _update(self, data: bytes, number: int) -> int:
         """Handle an Update with an old tuple; gives about how many bytes it adds."""
@@ -310,7 +333,16 @@ class Follower:
             if isinstance(rows, RelationRows):
                 self.flush()
                 captured = rows.captured
+                captured.truncated_by.add(self._begin.xid)
                 captured.version = max(captured.version + 1, milliseconds)
                 rows.renew_suffix()
                 self._output.activate_version(captured.stream, captured.version)
                 self._truncated.append(captured)
+
+
+def _has_key(captured: Captured, relation: Relation) -> bool:
+    """Whether a relation identifies rows by the key that records have."""
+    identity = {column.name for column in relation.columns if column.in_identity}
+    names = {column.name for column in relation.columns}
+    key = {*captured.table.key}
+    return key <= names and (relation.identity not in "di" or not key or identity == key)

@@ -43,40 +43,34 @@ class Output(Protocol):
     def records(self, lines: bytes) -> None:
         """Write RECORD lines, each with its line break."""
 
-    def schema(self, stream: str, schema: JsonSchema) -> None:
+    def schema(self, stream: str, schema: JsonSchema, key: tuple[str, ...]) -> None:
         """Write the SCHEMA of a stream."""
 
     def activate_version(self, stream: str, version: int) -> None:
         """Write ACTIVATE_VERSION: records of earlier versions are gone at the source."""
 
-    def state(self, state: Mapping[str, Any]) -> None:
-        """Write STATE, and see to it that it and all before it is out."""
+    def state(self, state: Mapping[str, Any]) -> int:
+        """Write STATE, see to it that it and all before it is out; gives its bytes."""
 
 
 class DirectOutput:
     """Writes to standard output what it is given, as it is."""
 
-    def __init__(self, keys: Mapping[str, tuple[str, ...]], bookmark_property: str) -> None:
-        """Take what the SCHEMA messages say.
-
-        Args:
-            keys: Key properties by stream.
-            bookmark_property: The property that orders the records of a key.
-        """
-        self._keys = keys
+    def __init__(self, bookmark_property: str) -> None:
+        """Take the property that orders the records of a key."""
         self._bookmark_properties = [bookmark_property]
 
     def records(self, lines: bytes) -> None:
         """Write RECORD lines."""
         write_all(lines)
 
-    def schema(self, stream: str, schema: JsonSchema) -> None:
+    def schema(self, stream: str, schema: JsonSchema, key: tuple[str, ...]) -> None:
         """Write a SCHEMA message."""
         self._message(
             type="SCHEMA",
             stream=stream,
             schema=schema,
-            key_properties=self._keys[stream],
+            key_properties=key,
             bookmark_properties=self._bookmark_properties,
         )
 
@@ -84,13 +78,16 @@ class DirectOutput:
         """Write an ACTIVATE_VERSION message."""
         self._message(type="ACTIVATE_VERSION", stream=stream, version=version)
 
-    def state(self, state: Mapping[str, Any]) -> None:
+    def state(self, state: Mapping[str, Any]) -> int:
         """Write a STATE message."""
-        self._message(type="STATE", value=state)
+        size = self._message(type="STATE", value=state)
         sys.stdout.flush()
+        return size
 
-    def _message(self, **message: Any) -> None:
-        write_all(_encode(message) + b"\n")
+    def _message(self, **message: Any) -> int:
+        line = _encode(message) + b"\n"
+        write_all(line)
+        return len(line)
 
 
 class SdkOutput(DirectOutput):
@@ -98,7 +95,7 @@ class SdkOutput(DirectOutput):
 
     def __init__(self, streams: Mapping[str, PostgresStream]) -> None:
         """Take the SDK's streams by name."""
-        super().__init__({}, "")
+        super().__init__("")
         self._streams = streams
 
     def records(self, lines: bytes) -> None:
@@ -108,9 +105,9 @@ class SdkOutput(DirectOutput):
             stream = self._streams[message["stream"]]
             stream.write_record(message["record"], message["version"])
 
-    def schema(self, stream: str, schema: JsonSchema) -> None:
+    def schema(self, stream: str, schema: JsonSchema, key: tuple[str, ...]) -> None:
         """Write the SCHEMA messages of a stream."""
-        self._streams[stream].write_schema(schema)
+        self._streams[stream].write_schema(schema, key)
 
     def activate_version(self, stream: str, version: int) -> None:
         """Write the ACTIVATE_VERSION messages of a stream."""

@@ -52,6 +52,10 @@ class Snapshot(NamedTuple):
         xmin, xmax, in_progress = text.split(":")
         return cls(int(xmin), int(xmax), frozenset(map(int, filter(None, in_progress.split(",")))))
 
+    def __str__(self) -> str:
+        running = ",".join(map(str, sorted(self.in_progress)))
+        return f"{self.xmin}:{self.xmax}:{running}"
+
     def sees(self, xid: int) -> bool:
         """Whether a committed transaction, by the 32-bit id of its Begin message, was visible."""
         full = self._widen(xid)

@@ -14,7 +14,9 @@ from tap_postgres_cdc.connection import one_row
 from tap_postgres_cdc.discovery import Publication, Table
 from tap_postgres_cdc.errors import CaptureError, slot_lost
 from tap_postgres_cdc.positions import format_lsn, parse_lsn
+from tap_postgres_cdc.replication import identify_system
 from tap_postgres_cdc.state import SlotState
+from tap_postgres_cdc.timeline import read_forks
 
 logger = logging.getLogger("tap-postgres-cdc")
 
@@ -101,29 +103,53 @@ def find_slot(connection: psycopg.Connection, name: str, *, is_first_run: bool) 
         time.sleep(0.2)
 
 
-def check_state(state: SlotState, slot: Slot, system: SlotState, end_lsn: int) -> None:
-    """Check that a state goes on from this server and slot.
+def current_slot(
+    connection: psycopg.Connection, replication: psycopg.Connection, slot: Slot
+) -> SlotState:
+    """Where a slot is, and of which server and database."""
+    (database,) = one_row(
+        connection, "SELECT oid::bigint FROM pg_database WHERE datname = current_database()"
+    )
+    system = identify_system(replication)
+    return SlotState(
+        name=slot.name,
+        system_identifier=system["systemid"],
+        database=database,
+        timeline=int(system["timeline"]),
+        confirmed_lsn=slot.confirmed_lsn,
+    )
+
+
+def check_state(
+    state: SlotState, now: SlotState, end_lsn: int, replication: psycopg.Connection
+) -> None:
+    """Check that a state goes on from this server, database and slot.
 
     Args:
         state: What came in.
-        slot: As it is now.
-        system: The server's identity.
+        now: As it is now.
         end_lsn: End of the server's log.
+        replication: A connection that replicates.
 
     Raises:
         CaptureError: It does not; changes would be missing.
     """
     refresh = "copy everything anew with --full-refresh"
-    if state.system_identifier != system.system_identifier:
+    if state.system_identifier != now.system_identifier:
         raise CaptureError(
             f"the state is of another database server (system identifier "
-            f"{state.system_identifier}, this one is {system.system_identifier}): correct the "
+            f"{state.system_identifier}, this one is {now.system_identifier}): correct the "
             f"setting host, or {refresh}"
         )
-    if slot.confirmed_lsn > state.confirmed_lsn:
+    if state.database != now.database:
         raise CaptureError(
-            f'replication slot "{slot.name}" was read by someone else up to '
-            f"{format_lsn(slot.confirmed_lsn)}, or made anew, past the state's "
+            f"the state is of another database of this server (oid {state.database}, this one is "
+            f"{now.database}): correct the setting database, or {refresh}"
+        )
+    if now.confirmed_lsn > state.confirmed_lsn:
+        raise CaptureError(
+            f'replication slot "{now.name}" was read by someone else up to '
+            f"{format_lsn(now.confirmed_lsn)}, or made anew, past the state's "
             f"{format_lsn(state.confirmed_lsn)}: changes in between are gone; give this pipeline a "
             f"slot of its own and {refresh}"
         )
@@ -132,14 +158,32 @@ def check_state(state: SlotState, slot: Slot, system: SlotState, end_lsn: int) -
             f"the state is at {format_lsn(state.confirmed_lsn)}, but the server's log ends at "
             f"{format_lsn(end_lsn)}: it was restored from a backup; {refresh}"
         )
-    if state.timeline != system.timeline:
-        logger.warning(
-            "The server's timeline is %s, the state's %s: it was failed over or restored. If "
-            "changes were lost then, %s",
-            system.timeline,
-            state.timeline,
-            refresh,
+    if state.timeline != now.timeline:
+        _check_timeline(state, now, replication, refresh)
+
+
+def _check_timeline(
+    state: SlotState, now: SlotState, replication: psycopg.Connection, refresh: str
+) -> None:
+    """Check that a server that was promoted or restored has all that the state has seen."""
+    try:
+        left_at = read_forks(replication, now.timeline).get(state.timeline)
+    except (psycopg.Error, ValueError):
+        left_at = None
+    seen = max(state.confirmed_lsn, state.seen_lsn)
+    what = f"the server is on timeline {now.timeline}, the state on {state.timeline}"
+    if left_at is None:
+        raise CaptureError(
+            f"{what}, which is not in its history: it was restored from a backup, or that file of "
+            f"its pg_wal is lost; {refresh}"
         )
+    if left_at < seen:
+        raise CaptureError(
+            f"{what}, which it left at {format_lsn(left_at)}, before the {format_lsn(seen)} that "
+            f"the warehouse has seen: it was restored from a backup, or failed over to a standby "
+            f"that was behind, and changes were lost; {refresh}"
+        )
+    logger.info("%s, which it left after all that the warehouse has seen", what.capitalize())
 
 
 def check_readable(tables: Iterable[Captured], username: str) -> None:

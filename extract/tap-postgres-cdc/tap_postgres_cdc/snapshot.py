@@ -1,6 +1,9 @@
 """The first copy of tables: which ranges there are, who copies them, and what is done when.
 
-All ranges of a run are read in one exported snapshot, so that several connections see the same.
+Ranges are read in an exported snapshot, so that several connections see the same. The connection
+that exports it reads no table, and each range is a transaction of its own: tables are locked for
+seconds. A snapshot keeps VACUUM from removing rows that died after it, so a long copy goes on in a
+new one every now and then, as one that was interrupted does.
 See https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-SNAPSHOT-SYNCHRONIZATION.
 """
 
@@ -20,14 +23,16 @@ from tap_postgres_cdc import visibility
 from tap_postgres_cdc.captured import Captured
 from tap_postgres_cdc.connection import Connector, one_row
 from tap_postgres_cdc.copy_worker import RemoteCopier, WorkerError
-from tap_postgres_cdc.copying import Copier, CopyJob
+from tap_postgres_cdc.copying import Copier, CopyJob, Outcome
 from tap_postgres_cdc.discovery import Part, Table
 from tap_postgres_cdc.errors import Interrupted
+from tap_postgres_cdc.locks import LockPatience
 from tap_postgres_cdc.output import Output
 from tap_postgres_cdc.positions import Snapshot, parse_lsn
 from tap_postgres_cdc.progress import CopyProgress
 from tap_postgres_cdc.records import snapshot_suffix
-from tap_postgres_cdc.rows import Column, Losses
+from tap_postgres_cdc.rows import Column, KeyLossError, Losses
+from tap_postgres_cdc.settings import Settings
 
 logger = logging.getLogger("tap-postgres-cdc")
 
@@ -35,7 +40,7 @@ logger = logging.getLogger("tap-postgres-cdc")
 RANGE_SECONDS: Final = 2.0
 FIRST_RANGE_BLOCKS: Final = 256
 _LEAST_BLOCKS: Final = 64
-_MOST_BLOCKS: Final = 1 << 17
+_MOST_BLOCKS: Final = 1 << 14
 # Below this, starting processes takes longer than copying.
 _FEW_BLOCKS: Final = 2048
 
@@ -56,16 +61,12 @@ class TakenSnapshot(NamedTuple):
     time: datetime
 
     @classmethod
-    def take(cls, connection: psycopg.Connection, stop: threading.Event) -> Self:
+    def take(cls, connection: psycopg.Connection) -> Self:
         """Start a transaction on the connection and export what it sees.
 
-        Every transaction whose commit is in the log by now will be seen, and nothing is seen that
-        a crash of the server could undo.
-
-        Raises:
-            Interrupted: `stop` was set meanwhile.
+        Nothing is seen that a crash of the server could undo. That every transaction whose commit
+        is in the log will be seen takes `visibility.wait_for_running_transactions` before.
         """
-        visibility.wait_for_running_transactions(connection, stop)
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         exported, seen, at = one_row(
             connection,
@@ -118,7 +119,9 @@ class SnapshotCopy:
         end_lsn: int,
         output: Output,
         *,
+        settings: Settings,
         write_state: Callable[[], None],
+        seen: Callable[[int], None],
         losses: Losses,
         stop: threading.Event,
     ) -> None:
@@ -129,7 +132,9 @@ class SnapshotCopy:
             taken: The snapshot to read.
             end_lsn: End of the log when the run began.
             output: Takes the records.
+            settings: How many at a time, how fast, how long in one snapshot.
             write_state: Called when a range is finished.
+            seen: Called with the end of the log as of a new snapshot.
             losses: Counts the values that became null.
             stop: Set to end early, with the state of the ranges that are finished.
         """
@@ -137,7 +142,9 @@ class SnapshotCopy:
         self._taken = taken
         self._end_lsn = end_lsn
         self._output = output
+        self._settings = settings
         self._write_state = write_state
+        self._seen = seen
         self._losses = losses
         self._stop = stop
         self._failed = threading.Event()
@@ -145,76 +152,123 @@ class SnapshotCopy:
         self._range_blocks = FIRST_RANGE_BLOCKS
         self._workers = 1
         self._progress = CopyProgress()
-        self._given_up: list[Table] = []
+        self._pace = _Pace(settings.max_rows_per_second, stop)
+        self._renew_at = self._due()
+        self._is_renewal_due = False
         self._ranges = self._plan()
 
-    def run(self, connection: psycopg.Connection, connector: Connector, workers: int) -> None:
-        """Copy everything.
+    def run(self, connection: psycopg.Connection, connector: Connector) -> None:
+        """Copy everything; a table that changes meanwhile becomes stale, and the others go on.
 
         Args:
             connection: In the transaction that took the snapshot.
-            connector: For the connections of further processes.
-            workers: How many ranges to copy at a time.
+            connector: For the connections that copy.
 
         Raises:
             Interrupted: `stop` was set.
+            CaptureError: A table was locked for too long.
             psycopg.Error: The server could not.
         """
-        self._workers = workers
         blocks = sum(part.blocks for captured in self._tables for part in captured.table.parts)
-        if workers == 1 or blocks < _FEW_BLOCKS:
-            self._work(Copier(connection))
-        else:
-            self._work_together(connection, connector, workers)
+        if blocks >= _FEW_BLOCKS:
+            self._workers = self._settings.snapshot_workers
+        copiers: list[Copier | RemoteCopier] = [Copier(connector.connect)]
+        # In this process and in others, so that Python has more than one core.
+        for _ in range(self._workers - 1):
+            copiers.append(RemoteCopier(connector.parameters, connector.descriptors))
+        try:
+            self._work_together(copiers)
+            while self._is_renewal_due and not self._stop.is_set():
+                self._renew(connection)
+                self._work_together(copiers)
+        except WorkerError as error:
+            raise error.cause or psycopg.OperationalError(str(error)) from None
+        finally:
+            for copier in copiers:
+                copier.close()
         if self._stop.is_set():
             raise Interrupted
+        connection.execute("COMMIT")
 
-    def _work_together(
-        self, connection: psycopg.Connection, connector: Connector, workers: int
-    ) -> None:
-        """Copy in this process and in others, so that Python has more than one core."""
-        copiers = [
-            RemoteCopier(connector.parameters, connector.descriptors, self._taken.id)
-            for _ in range(workers - 1)
-        ]
-        with ThreadPoolExecutor(workers) as pool:
-            futures = [pool.submit(self._work, Copier(connection))]
-            futures += [pool.submit(self._work, copier) for copier in copiers]
+    def _work_together(self, copiers: Sequence[Copier | RemoteCopier]) -> None:
+        """Copy ranges until there are no more, or a new snapshot is due."""
+        if len(copiers) == 1:
+            self._work(copiers[0])
+            return
+        with ThreadPoolExecutor(len(copiers)) as pool:
+            futures = [pool.submit(self._work, copier) for copier in copiers]
             try:
                 for future in as_completed(futures):
                     future.result()
-            except WorkerError as error:
-                raise error.cause or psycopg.OperationalError(str(error)) from None
-            finally:
+            except BaseException:
                 self._failed.set()
-                for copier in copiers:
+                for copier in copiers[1:]:
                     copier.close()
+                raise
+
+    def _renew(self, connection: psycopg.Connection) -> None:
+        """Go on in a new snapshot.
+
+        The stream still skips only what the first one saw, so rows that are copied from now on get
+        some older changes again, then the newer ones, and end right.
+        """
+        connection.execute("COMMIT")
+        self._taken = TakenSnapshot.take(connection)
+        self._seen(self._taken.until)
+        self._renew_at = self._due()
+        self._is_renewal_due = False
+
+    def _due(self) -> float:
+        return time.monotonic() + 60 * self._settings.snapshot_minutes
 
     def _work(self, copier: Copier | RemoteCopier) -> None:
         """Copy one range after another until none is left."""
         while task := self._next_range():
             started = time.monotonic()
-            is_rewritten = False
-            for batch in copier.copy(self._job(task)):
-                is_rewritten = batch.is_rewritten
-                if self._stop.is_set() or self._failed.is_set():
-                    return
+            captured = task.captured
+            try:
+                outcome = self._copy(copier, task)
+            except KeyLossError as error:
                 with self._lock:
-                    self._output.records(batch.lines)
-                    self._progress.copied(task.captured.table, batch.rows)
+                    captured.leave_out(str(error))
+                continue
+            if outcome is None:
+                return
             with self._lock:
-                if is_rewritten:
-                    self._give_up(task.captured.table)
-                else:
+                if outcome is Outcome.DONE and not captured.is_left_out:
                     self._finish(task, time.monotonic() - started)
+                elif outcome is Outcome.CHANGED:
+                    self._give_up(captured)
         with self._lock:
             self._losses.update(copier.losses)
+            copier.losses.clear()
+
+    def _copy(self, copier: Copier | RemoteCopier, task: _Range) -> Outcome | None:
+        """Copy a range, when the table is not locked; None when the run is to end."""
+        patience = LockPatience(self._settings.wait_minutes, self._stop)
+        rows = 0
+        while True:
+            outcome = None
+            for batch in copier.copy(self._job(task)):
+                if self._stop.is_set() or self._failed.is_set():
+                    return None
+                outcome = batch.outcome
+                rows += batch.rows
+                with self._lock:
+                    if batch.rows and not task.captured.is_left_out:
+                        self._output.records(batch.lines)
+                        self._progress.copied(task.captured.table, batch.rows)
+            if outcome is not Outcome.LOCKED:
+                self._pace.keep(rows)
+                return outcome
+            patience.wait(f"table {task.captured.table.full_name}")
 
     def _next_range(self) -> _Range | None:
         with self._lock:
-            return next(self._ranges, None)
+            return None if self._is_renewal_due else next(self._ranges, None)
 
-    def _plan(self) -> Iterator[_Range]:
+    def _plan(self) -> Iterator[_Range | None]:
+        """All ranges; None where a new snapshot is due, which nobody goes beyond before it is."""
         for captured in self._tables:
             copied = captured.bookmark.next_blocks or {}
             blocks = [copied.get(part.oid, 0) for part in captured.table.parts]
@@ -224,8 +278,14 @@ class SnapshotCopy:
             ]
             if all(part.next_block is None for part in parts):
                 self._finish_table(captured)
+            is_begun = False
             for part in parts:
-                while (start := part.next_block) is not None:
+                while (start := part.next_block) is not None and not captured.is_left_out:
+                    # Without a key, rows that moved between two snapshots would come twice.
+                    if time.monotonic() >= self._renew_at and (captured.table.key or not is_begun):
+                        self._is_renewal_due = True
+                        yield None
+                    is_begun = True
                     # Towards the end of a part ranges get smaller, so that all end together.
                     share = (part.part.blocks - start) // (2 * self._workers)
                     end = start + min(self._range_blocks, max(share, _LEAST_BLOCKS))
@@ -236,7 +296,9 @@ class SnapshotCopy:
         captured, part = task.captured, task.part.part
         query = copy_query(captured.table, part, captured.columns, task.start, task.end)
         suffix = snapshot_suffix(self._end_lsn, self._taken.time, captured.bookmark.version)
-        return CopyJob(captured.stream, query, captured.columns, suffix, part.oid, part.relfilenode)
+        name = sql.Identifier(part.schema, part.name).as_string()
+        wanted = (name, part.oid, part.relfilenode)
+        return CopyJob(captured.stream, query, captured.columns, suffix, self._taken.id, wanted)
 
     def _finish(self, task: _Range, seconds: float) -> None:
         task.part.finish(task.start, task.end)
@@ -250,14 +312,13 @@ class SnapshotCopy:
             self._range_blocks = int(min(max(wanted, _LEAST_BLOCKS), most))
         self._write_state()
 
-    def _give_up(self, table: Table) -> None:
-        """Leave a range undone, so that the next run finds the table rewritten and unfinished."""
-        if table not in self._given_up:
-            self._given_up.append(table)
+    def _give_up(self, captured: Captured) -> None:
+        """Copy no more of a table whose rows the snapshot does not see any more."""
+        if not captured.is_left_out:
+            captured.leave_out()
             logger.warning(
-                "Table %s was truncated or rewritten (ALTER TABLE) after the snapshot was taken, "
-                "and its rows can't be seen in it: the next run copies the table",
-                table.full_name,
+                "Table %s was truncated, altered or renamed while it was copied: it is copied again",
+                captured.table.full_name,
             )
 
     def _finish_table(self, captured: Captured) -> None:
@@ -265,6 +326,24 @@ class SnapshotCopy:
         # Rows that an unfinished copy left behind and that are gone since have an older version.
         self._output.activate_version(captured.stream, captured.bookmark.version)
         self._progress.finished(captured.table)
+
+
+class _Pace:
+    """Keeps copying to a number of rows per second, between ranges, when no table is locked."""
+
+    def __init__(self, rows_per_second: int | None, stop: threading.Event) -> None:
+        self._rate = rows_per_second
+        self._stop = stop
+        self._lock = threading.Lock()
+        self._free_at = time.monotonic()
+
+    def keep(self, rows: int) -> None:
+        """Wait until as many rows may have been copied."""
+        if self._rate:
+            with self._lock:
+                self._free_at = max(self._free_at, time.monotonic()) + rows / self._rate
+                seconds = self._free_at - time.monotonic()
+            self._stop.wait(seconds)
 
 
 def copy_query(

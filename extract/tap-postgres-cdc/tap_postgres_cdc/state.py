@@ -1,11 +1,23 @@
-"""The state of a pipeline: how far each table was copied and how far the log was read."""
+"""The state of a pipeline: how far each table was copied and how far the log was read.
 
+Meltano keeps it by merging each STATE into the one before, member by member: after a run that
+failed or refreshed everything, members of older states are still there. So what belongs together is
+one text or number, every member is always written, and bookmarks name the epoch they are of: those
+of another one are leftovers.
+
+See https://docs.meltano.com/reference/command-line-interface/#state.
+"""
+
+import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from dataclasses import dataclass, field
+from typing import Any, Final, Self
 
-from tap_postgres_cdc.discovery import Table, TableColumn
+from tap_postgres_cdc.facts import TableFacts
 from tap_postgres_cdc.positions import Snapshot, format_lsn, parse_lsn
+
+# What a damaged state raises when it is read.
+DAMAGED: Final = (AttributeError, KeyError, TypeError, ValueError)
 
 
 @dataclass
@@ -20,49 +32,38 @@ class Handoff:
     snapshot: Snapshot
     until: int
 
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `<snapshot> <LSN>`.
+
+        Raises:
+            ValueError: It is something else.
+        """
+        snapshot, until = text.split(" ")
+        return cls(Snapshot.parse(snapshot), parse_lsn(until))
+
+    def __str__(self) -> str:
+        return f"{self.snapshot} {format_lsn(self.until)}"
+
 
 @dataclass
 class Bookmark:
     """Where a table is.
 
     Attributes:
-        table: Its oid; another one means that the table was made anew.
         version: Version of its records.
-        key: Its key columns.
-        membership: See `Table`.
-        attributes: See `Table`.
-        columns: Name and type oid of the captured columns, by number.
-        parts: relfilenode of each part, by the part's oid.
+        facts: What the catalog said of it.
         next_blocks: First block that is not copied yet, by the part's oid, None if there is none;
             None for a table that is copied.
         handoff: Until the stream is past the snapshot.
-        is_absent: Whether a run went without the table, so that changes are missing.
+        is_stale: Whether it has to be copied anew, as changes are missing.
     """
 
-    table: int
     version: int
-    key: tuple[str, ...]
-    membership: str
-    attributes: int
-    columns: dict[int, tuple[str, int]]
-    parts: dict[int, int]
+    facts: TableFacts
     next_blocks: dict[int, int | None] | None = None
     handoff: Handoff | None = None
-    is_absent: bool = False
-
-    @classmethod
-    def of(cls, table: Table, columns: list[TableColumn], version: int) -> Self:
-        """Bookmark of a table of which nothing is copied yet."""
-        return cls(
-            table=table.oid,
-            version=version,
-            key=table.key,
-            membership=table.membership,
-            attributes=table.attributes,
-            columns={column.attnum: (column.name, column.type_oid) for column in columns},
-            parts={part.oid: part.relfilenode for part in table.parts},
-            next_blocks={},
-        )
+    is_stale: bool = False
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> Self:
@@ -71,78 +72,56 @@ class Bookmark:
         Raises:
             KeyError, ValueError, TypeError: It is none.
         """
-        snapshot = data["snapshot"]
-        handoff = None
-        if "xids" in snapshot:
-            handoff = Handoff(Snapshot.parse(snapshot["xids"]), parse_lsn(snapshot["until"]))
+        copied, handoff = data["copied"], data["handoff"]
         blocks = None
-        if not snapshot.get("done"):
-            blocks = {int(oid): block for oid, block in snapshot["next_blocks"].items()}
+        if isinstance(copied, str):
+            pairs = (pair.split(":") for pair in copied.split())
+            blocks = {int(oid): int(block) if block else None for oid, block in pairs}
         return cls(
-            table=data["table"],
-            version=data["version"],
-            key=tuple(data["key"]),
-            membership=data["membership"],
-            attributes=data["attributes"],
-            columns={int(number): (name, oid) for number, (name, oid) in data["columns"].items()},
-            parts={int(oid): relfilenode for oid, relfilenode in data["parts"].items()},
+            version=int(data["version"]),
+            facts=TableFacts.parse(data["catalog"]),
             next_blocks=blocks,
-            handoff=handoff,
-            is_absent=data.get("absent", False),
+            handoff=Handoff.parse(handoff) if handoff else None,
+            is_stale=copied is False,
         )
-
-    def renewed(self, fresh: Self) -> tuple[Self, str]:
-        """This bookmark with what `fresh` says of the table now, and what of it is to be copied.
-
-        New partitions are copied: one that was attached with rows has them in no log. Changes of
-        their rows come twice then, ordered so that the copy wins.
-        """
-        blocks, reason = self.next_blocks, "its copy was interrupted"
-        if self.next_blocks is None and self.key and set(fresh.parts) - set(self.parts):
-            blocks, reason = dict.fromkeys(self.parts), "it has new partitions"
-        renewed = replace(
-            fresh,
-            version=self.version,
-            next_blocks=None if blocks is None else dict(blocks),
-            handoff=self.handoff,
-        )
-        return renewed, reason
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for a STATE message."""
-        snapshot: dict[str, Any] = {"done": True}
-        if self.next_blocks is not None:
-            snapshot = {"next_blocks": {str(oid): n for oid, n in self.next_blocks.items()}}
-        if self.handoff:
-            xids = self.handoff.snapshot
-            running = ",".join(map(str, sorted(xids.in_progress)))
-            snapshot["xids"] = f"{xids.xmin}:{xids.xmax}:{running}"
-            snapshot["until"] = format_lsn(self.handoff.until)
-        data: dict[str, Any] = {
-            "snapshot": snapshot,
+        """Plain data for a STATE message; `copied` is no, yes, or the next block of each part."""
+        copied: bool | str = not self.is_stale
+        if copied and self.next_blocks is not None:
+            pairs = ((oid, "" if n is None else n) for oid, n in self.next_blocks.items())
+            copied = " ".join(f"{oid}:{block}" for oid, block in pairs)
+        return {
             "version": self.version,
-            "table": self.table,
-            "key": [*self.key],
-            "membership": self.membership,
-            "attributes": self.attributes,
-            "columns": {str(number): [*column] for number, column in self.columns.items()},
-            "parts": {str(oid): relfilenode for oid, relfilenode in self.parts.items()},
+            "copied": copied,
+            "handoff": str(self.handoff) if self.handoff else None,
+            "catalog": str(self.facts),
         }
-        return {**data, "absent": True} if self.is_absent else data
 
 
 @dataclass
 class SlotState:
-    """How far the log was read.
+    """How far the log of which database was read.
 
     Attributes:
+        system_identifier: Of the server.
+        database: oid.
+        timeline: Of the server's log.
         confirmed_lsn: Everything before it is in the warehouse once this state is.
+        seen_lsn: Nothing after it is in the warehouse; copies and values read from tables are ahead
+            of the log.
+        oldest_xid: Every transaction before it was over when the catalog was read.
+        epoch: Given to bookmarks, see above.
     """
 
     name: str
     system_identifier: str
+    database: int
     timeline: int
     confirmed_lsn: int
+    seen_lsn: int = 0
+    oldest_xid: int = 0
+    epoch: str = field(default_factory=lambda: secrets.token_urlsafe(4))
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> Self:
@@ -151,95 +130,61 @@ class SlotState:
         Raises:
             KeyError, ValueError, TypeError: It is none.
         """
-        lsn = parse_lsn(data["confirmed_lsn"])
-        return cls(data["name"], data["system_identifier"], data["timeline"], lsn)
+        return cls(
+            name=str(data["name"]),
+            system_identifier=str(data["system_identifier"]),
+            database=int(data["database"]),
+            timeline=int(data["timeline"]),
+            confirmed_lsn=parse_lsn(data["confirmed_lsn"]),
+            seen_lsn=parse_lsn(data["seen_lsn"]),
+            oldest_xid=int(data["oldest_xid"]),
+            epoch=str(data["epoch"]),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for a STATE message."""
         return {
-            "name": self.name,
-            "system_identifier": self.system_identifier,
-            "timeline": self.timeline,
+            **vars(self),
             "confirmed_lsn": format_lsn(self.confirmed_lsn),
+            "seen_lsn": format_lsn(self.seen_lsn),
         }
+
+    def see(self, lsn: int) -> None:
+        """Note that what is read from tables may be of a position in the log."""
+        self.seen_lsn = max(self.seen_lsn, lsn)
 
 
 @dataclass
 class State:
-    """The whole state; a STATE message replaces the one before it, so each holds all of it."""
+    """The whole state; each STATE message holds all of it."""
 
     slot: SlotState | None = None
     bookmarks: dict[str, Bookmark] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> Self:
-        """Read what `to_dict` writes, or an empty state.
+        """Read what `to_dict` writes, or an empty state; bookmarks of other epochs are left out.
 
         Raises:
-            KeyError, ValueError, TypeError: It is neither.
+            One of `DAMAGED`: It is neither.
         """
-        slot = data.get("slot")
-        bookmarks = data.get("bookmarks", {})
+        slot = SlotState.parse(data["slot"]) if data.get("slot") else None
+        bookmarks = data.get("bookmarks") or {}
+        if bookmarks and not slot:
+            raise KeyError("slot")
         return cls(
-            SlotState.parse(slot) if slot else None,
-            {stream: Bookmark.parse(bookmark) for stream, bookmark in bookmarks.items()},
+            slot,
+            {
+                stream: Bookmark.parse(bookmark)
+                for stream, bookmark in bookmarks.items()
+                if slot and bookmark.get("epoch") == slot.epoch
+            },
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for a STATE message."""
-        data: dict[str, Any] = {
-            "bookmarks": {name: bookmark.to_dict() for name, bookmark in self.bookmarks.items()}
-        }
-        return {**data, "slot": self.slot.to_dict()} if self.slot else data
-
-
-def why_copy(  # noqa: PLR0911 - one for each reason
-    bookmark: Bookmark | None, table: Table, columns: list[TableColumn]
-) -> str | None:
-    """Why a table has to be copied from its first row, or None if it need not be.
-
-    Rows get a value without a change in the log when a column with a default is added, when a
-    column takes the name of another, and when the table is rewritten with another type. And a log
-    that was not read holds changes that nobody knows of.
-
-    Args:
-        bookmark: Where the table is, if it was captured before.
-        table: The table as it is now.
-        columns: Those of its columns that are captured.
-    """
-    if bookmark is None:
-        return "it is new"
-    if bookmark.table != table.oid:
-        return "it was dropped and made again"
-    if bookmark.is_absent or bookmark.membership != table.membership:
-        return "it was not always in the publication or selected"
-    if bookmark.key != table.key:
-        return "its key changed"
-    if bookmark.next_blocks is not None and not table.key:
-        return "its copy was interrupted, and without a key rows would come twice"
-    relfilenodes = {part.oid: part.relfilenode for part in table.parts}
-    known = [oid for oid in bookmark.parts if oid in relfilenodes]
-    is_rewritten = any(bookmark.parts[oid] != relfilenodes[oid] for oid in known)
-    if is_rewritten and bookmark.next_blocks is not None:
-        return "it was rewritten while it was being copied"
-    if is_rewritten and len(table.parts) != 1:
-        # A truncated partition is not in the log of its root.
-        return "one of its partitions was rewritten"
-    return _why_columns(bookmark, columns, is_rewritten=is_rewritten)
-
-
-def _why_columns(
-    bookmark: Bookmark, columns: list[TableColumn], *, is_rewritten: bool
-) -> str | None:
-    names = {name for name, _ in bookmark.columns.values()}
-    for column in columns:
-        name, type_oid = bookmark.columns.get(column.attnum, (None, None))
-        if name is None:
-            is_filled = column.has_default or is_rewritten or column.name in names
-            if is_filled or column.attnum <= bookmark.attributes:
-                return f"rows have values in column {column.name}, which was not captured before"
-        elif name != column.name:
-            return f"column {name} is now {column.name}"
-        elif type_oid != column.type_oid and is_rewritten:
-            return f"column {name} has another type"
-    return None
+        if not self.slot:
+            return {"bookmarks": {}}
+        epoch = {"epoch": self.slot.epoch}
+        bookmarks = {name: epoch | bookmark.to_dict() for name, bookmark in self.bookmarks.items()}
+        return {"bookmarks": bookmarks, "slot": self.slot.to_dict()}

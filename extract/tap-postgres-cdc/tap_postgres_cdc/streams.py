@@ -77,9 +77,10 @@ class PostgresStream(Stream):
         """Whether records hold the column."""
         return bool(self.mask["properties", name])
 
-    def write_schema(self, schema: JsonSchema) -> None:
+    def write_schema(self, schema: JsonSchema, key: tuple[str, ...]) -> None:
         """Take a schema that may have changed at the source, and write it as maps change it."""
         self._schema = schema
+        self.primary_keys = key
         self._stream_maps = None
         self._tap.mapper.register_raw_stream_schema(self.name, schema, self.primary_keys)
         self._write_schema_message()
@@ -103,6 +104,6 @@ class PostgresStream(Stream):
         suffix = snapshot_suffix(0, datetime.now(UTC), 0)
         with self._tap.connection() as connection:
             job = CopyJob(self.name, query.as_string(), columns, suffix)
-            for batch in Copier(connection).copy(job):
+            for batch in Copier(lambda: connection).copy(job):
                 for line in batch.lines.splitlines():
                     yield json.loads(line, parse_float=Decimal)["record"]

@@ -1,5 +1,6 @@
 """The tap: what the Singer SDK gives to the command line, around a run of `capture`."""
 
+import json
 import os
 import signal
 import sys
@@ -7,6 +8,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
+from pathlib import Path, PurePath
 from types import FrameType
 from typing import Any
 
@@ -25,7 +27,7 @@ from tap_postgres_cdc.output import DirectOutput, Output, SdkOutput, WholeWriter
 from tap_postgres_cdc.prerequisites import open_env_file
 from tap_postgres_cdc.records import SEQUENCE
 from tap_postgres_cdc.settings import CONFIG_SCHEMA, Settings, read_settings
-from tap_postgres_cdc.state import State
+from tap_postgres_cdc.state import DAMAGED, State
 from tap_postgres_cdc.streams import PostgresStream
 from tap_postgres_cdc.typecatalog import TypeCatalog
 
@@ -52,12 +54,12 @@ class TapPostgresCDC(Tap):
         PluginCapabilities.STRUCTURED_LOGGING,
     ]
 
-    def __init__(self, *, catalog: Any = None, **options: Any) -> None:
+    def __init__(self, *, catalog: Any = None, state: Any = None, **options: Any) -> None:
         self.replication_methods = _replication_methods(catalog)
         self._stop = threading.Event()
         self._signal = 0
         self._given_state: dict[str, Any] = {}
-        super().__init__(catalog=catalog, **options)
+        super().__init__(catalog=catalog, state=_read_state(state), **options)
 
     @classmethod
     def get_singer_command(cls) -> click.Command:
@@ -186,16 +188,8 @@ class TapPostgresCDC(Tap):
         if self.config.get("stream_maps") or self.config.get("flattening_enabled"):
             output = SdkOutput(streams)
         else:
-            keys = {name: stream.table.key for name, stream in streams.items()}
-            output = DirectOutput(keys, SEQUENCE)
-        try:
-            state = State.parse(self._given_state)
-        except (KeyError, TypeError, ValueError):
-            raise CaptureError(
-                "the state is not of this tap: clear it with meltano state clear, or run with "
-                "--full-refresh; everything is copied anew"
-            ) from None
-        return Capture(self.settings, streams, state, output, self._stop)
+            output = DirectOutput(SEQUENCE)
+        return Capture(self.settings, streams, _state(self._given_state), output, self._stop)
 
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
         errors = self._config_errors(self._config)
@@ -220,6 +214,30 @@ class TapPostgresCDC(Tap):
         self._stop.set()
         signal.signal(signum, signal.SIG_DFL)
         del frame
+
+
+def _state(given: Any) -> State:
+    try:
+        return State.parse(given)
+    except DAMAGED:
+        raise CaptureError(
+            "the state is damaged, of another tap, or of version 0.1 of this one, which kept too "
+            "little: restore it with meltano state set, or run with --full-refresh, which copies "
+            "everything anew"
+        ) from None
+
+
+def _read_state(given: Any) -> Any:
+    """A state, from its file if that is what is given."""
+    if not isinstance(given, str | PurePath):
+        return given
+    try:
+        state = json.loads(Path(given).read_bytes())
+    except (OSError, ValueError) as error:
+        raise CaptureError(f"the state in {given} can't be read: {error}") from None
+    if not isinstance(state, dict):
+        raise CaptureError(f"the state in {given} is damaged: it has to be an object")
+    return state
 
 
 def _expected(error: Any) -> str:

@@ -1,26 +1,55 @@
 """Which datatype a type of the database has: domains, arrays and everything users made."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 import psycopg
 
 from tap_postgres_cdc.datatypes import TEXT, Datatype, array, scalar
 
+# A type, and all that the text of its values is made of: base types, elements, attributes, subtypes.
 _QUERY: Final = """
 WITH RECURSIVE used(oid) AS (
   SELECT unnest(%s::oid[])
   UNION
-  SELECT part FROM used JOIN pg_type t USING (oid), unnest(ARRAY[t.typbasetype, t.typelem]) part
+  SELECT part.oid FROM used JOIN pg_type t USING (oid), LATERAL (
+    SELECT unnest(ARRAY[t.typbasetype, t.typelem])
+    UNION ALL
+    SELECT atttypid FROM pg_attribute
+    WHERE t.typtype = 'c' AND attrelid = t.typrelid AND attnum > 0 AND NOT attisdropped
+    UNION ALL
+    SELECT CASE t.oid WHEN rngtypid THEN rngsubtype ELSE rngtypid END FROM pg_range
+    WHERE t.oid IN (rngtypid, rngmultitypid)
+  ) part(oid)
 )
 SELECT t.oid::bigint, t.typname, t.typnamespace = 'pg_catalog'::regnamespace,
   CASE t.typtype WHEN 'd' THEN t.typbasetype::bigint END, t.typtypmod, t.typndims,
-  CASE WHEN t.typinput = 'array_in'::regproc THEN t.typelem::bigint END, t.typdelim
+  CASE WHEN t.typinput = 'array_in'::regproc THEN t.typelem::bigint END, t.typdelim,
+  CASE t.typtype WHEN 'e' THEN (
+    SELECT coalesce(jsonb_agg(jsonb_build_array(oid::bigint, xmin::text) ORDER BY oid), '[]')
+    FROM pg_enum WHERE enumtypid = t.oid
+  ) END,
+  CASE t.typtype WHEN 'c' THEN (
+    SELECT jsonb_agg(jsonb_build_array(attnum, atttypid::bigint) ORDER BY attnum)
+    FROM pg_attribute WHERE attrelid = t.typrelid AND attnum > 0
+  ) END,
+  (
+    SELECT CASE t.oid WHEN rngtypid THEN rngsubtype ELSE rngtypid END::bigint FROM pg_range
+    WHERE t.oid IN (rngtypid, rngmultitypid)
+  )
 FROM used JOIN pg_type t USING (oid)
 """
 
 
 class _Type(NamedTuple):
+    """A row of `pg_type` with what belongs to it.
+
+    Attributes:
+        labels: oid and xmin of each label of an enum, in the order they were made.
+        attributes: Number and type oid of each attribute of a row type; 0 for one that was dropped.
+        subtype: Of a range what it ranges over, of a multirange its range.
+    """
+
     oid: int
     name: str
     is_builtin: bool
@@ -29,6 +58,9 @@ class _Type(NamedTuple):
     dimensions: int
     array_of: int | None
     delimiter: str
+    labels: Sequence[tuple[int, str]] | None
+    attributes: Sequence[tuple[int, int]] | None
+    subtype: int | None
 
 
 class TypeCatalog:
@@ -62,3 +94,43 @@ class TypeCatalog:
             item = self.datatype(found.array_of, typmod)
             return array(item, dimensions, self._types[found.array_of].delimiter)
         return scalar(found.name, typmod) if found.is_builtin else TEXT
+
+    def newest_label(self, oid: int) -> int:
+        """The greatest oid among the labels of the enums that a type is made of, 0 if none."""
+        found = self._types.get(oid)
+        if found is None:
+            return 0
+        labels = [label for label, _ in found.labels or ()]
+        return max([*labels, *map(self.newest_label, _parts(found))], default=0)
+
+    def form(self, oid: int, newest_label: int) -> str:
+        """What the text of a type's values depends on: equal forms give equal text.
+
+        A label that is renamed, or an attribute that is added or dropped, changes values without a
+        change in the log. A label that is added does not, so those above `newest_label` are left
+        out. The text of a domain is that of its base type, the one of varchar that of text.
+        """
+        found = self._types.get(oid)
+        if found is None or not oid:
+            return str(oid)
+        if found.domain_of:
+            return self.form(found.domain_of, newest_label)
+        if found.is_builtin and found.name in {"text", "varchar"}:
+            return "text"
+        if found.labels is not None:
+            known = [f"{label}:{xmin}" for label, xmin in found.labels if label <= newest_label]
+            return f"{oid}={','.join(known)}"
+        if found.attributes is not None:
+            forms = (f"{n}:{self.form(part, newest_label)}" for n, part in found.attributes)
+            return f"{oid}({','.join(forms)})"
+        if found.array_of or found.subtype:
+            return f"{oid if found.subtype else ''}[{self.form(_parts(found)[0], newest_label)}]"
+        return str(oid)
+
+
+def _parts(found: _Type) -> list[int]:
+    """The oids of the types that a type is directly made of."""
+    attributes = [part for _, part in found.attributes or ()]
+    return [
+        oid for oid in (found.domain_of, found.array_of, found.subtype, *attributes) if oid
+    ]

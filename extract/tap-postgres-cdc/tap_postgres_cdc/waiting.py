@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from tap_postgres_cdc.pgoutput import Missing, Values
 from tap_postgres_cdc.relations import RelationRows
-from tap_postgres_cdc.rereading import Rereader, Row
+from tap_postgres_cdc.rows import KeyLossError
+from tap_postgres_cdc.rereading import Rereader, Row, TableGoneError
 
 
 class WaitingLine(NamedTuple):
@@ -27,6 +28,8 @@ class WaitingLine(NamedTuple):
 def complete(lines: list[bytes], waiting: Sequence[WaitingLine], rereader: Rereader) -> None:
     """Fill in the lines that wait; those of rows that are gone by now stay empty.
 
+    A table that can't be read by its name any more becomes stale.
+
     Raises:
         Interrupted: The run was asked to stop.
         psycopg.Error: The server could not.
@@ -38,17 +41,23 @@ def complete(lines: list[bytes], waiting: Sequence[WaitingLine], rereader: Rerea
         missing = [
             i for i in rows.wanted if any(one.values[i] is Missing.UNCHANGED for one in group)
         ]
-        table = rows.captured.table
-        found = rereader.read(
-            (table.schema, table.name),
-            [rows.columns[i].name for i in rows.key],
-            [rows.columns[i].name for i in missing],
-            [rows.key_of(one.values) for one in group],
-            {one.xid for one in group},
-        )
-        for one in group:
-            if row := found.get(rows.key_of(one.values)):
-                lines[one.line] = _line(one, missing, row)
+        try:
+            found = rereader.read(
+                rows.captured.table,
+                [rows.columns[i].name for i in rows.key],
+                [rows.columns[i].name for i in missing],
+                [rows.key_of(one.values) for one in group],
+                {one.xid for one in group},
+            )
+        except TableGoneError:
+            rows.captured.leave_out()
+            continue
+        try:
+            for one in group:
+                if row := found.get(rows.key_of(one.values)):
+                    lines[one.line] = _line(one, missing, row)
+        except KeyLossError as error:
+            rows.captured.leave_out(str(error))
 
 
 def _line(one: WaitingLine, missing: Sequence[int], row: Row) -> bytes:

@@ -5,12 +5,12 @@ from datetime import UTC, datetime
 
 import psycopg
 
-from tap_postgres_cdc import prerequisites
+from tap_postgres_cdc import prerequisites, visibility
 from tap_postgres_cdc.connection import Connector
 from tap_postgres_cdc.discovery import discover
-from tap_postgres_cdc.replication import identify_system
+from tap_postgres_cdc.facts import TableFacts
 from tap_postgres_cdc.settings import Settings
-from tap_postgres_cdc.state import Bookmark, SlotState, State
+from tap_postgres_cdc.state import Bookmark, State
 from tap_postgres_cdc.typecatalog import TypeCatalog
 
 
@@ -26,17 +26,20 @@ def adopt(settings: Settings, connector: Connector, connection: psycopg.Connecti
     prerequisites.check_server(connection)
     slot = prerequisites.find_slot(connection, settings.slot, is_first_run=True)
     with closing(connector.connect_to_replicate()) as replication:
-        system = identify_system(replication)
+        position = prerequisites.current_slot(connection, replication, slot)
+    position.see(visibility.end_of_log(connection))
+    position.oldest_xid = visibility.current_snapshot(connection).xmin
+    types = TypeCatalog(connection)
     tables = discover(
         connection,
-        TypeCatalog(connection),
+        types,
         settings.publication,
         settings.schemas,
         settings.stream_name,
     ).tables
     version = round(datetime.now(UTC).timestamp() * 1000)
-    bookmarks = {table.stream: Bookmark.of(table, [*table.columns], version) for table in tables}
-    for bookmark in bookmarks.values():
-        bookmark.next_blocks = None
-    position = SlotState(slot.name, system["systemid"], int(system["timeline"]), slot.confirmed_lsn)
+    bookmarks = {
+        table.stream: Bookmark(version, TableFacts.of(table, table.columns, types))
+        for table in tables
+    }
     return State(position, bookmarks)

@@ -17,7 +17,7 @@ from tap_postgres_cdc.commands.findings import Finding, Fix, Status
 from tap_postgres_cdc.commands.sampling import measure_copy
 from tap_postgres_cdc.commands.services import Service, detect
 from tap_postgres_cdc.connection import Connector, one_row
-from tap_postgres_cdc.discovery import discover
+from tap_postgres_cdc.discovery import discover, with_blocks
 from tap_postgres_cdc.errors import CaptureError
 from tap_postgres_cdc.prerequisites import open_env_file
 from tap_postgres_cdc.settings import Settings
@@ -99,9 +99,10 @@ def _check_tables(
     if not any(relation.is_published for relation in relations):
         return findings + left_out
     try:
-        tables = discover(
+        published = discover(
             connection, TypeCatalog(connection), name, settings.schemas, settings.stream_name
         ).tables
+        tables = tuple(with_blocks(connection, published).values())
     except CaptureError as error:
         wrong, _, what_to_do = error.message.partition(": ")
         fix = Fix("you", do=what_to_do)

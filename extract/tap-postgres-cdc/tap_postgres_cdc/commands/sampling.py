@@ -55,8 +55,8 @@ def measure_copy(
     try:
         with closing(connector.connect()) as connection:
             connection.execute(_TIMEOUT)
-            blocks, seconds = _copy(connection, table, part)
             (block_size,) = one_row(connection, "SELECT current_setting('block_size')::int")
+            blocks, seconds = _copy(connection, table, part)
     except (psycopg.Error, CaptureError):
         return None
     # A table's values that are stored apart are copied with the rows of its blocks.
@@ -72,14 +72,14 @@ def _copy(connection: psycopg.Connection, table: Table, part: Part) -> tuple[int
         for column in table.columns
     )
     suffix = snapshot_suffix(0, datetime.now(UTC), 0)
-    copier = Copier(connection)
+    copier = Copier(lambda: connection)
     done, count = 0, _FIRST_BLOCKS
     started = time.monotonic()
     seconds = 0.0
     while done < part.blocks and seconds < _SECONDS:
         end = min(done + count, part.blocks)
         query = copy_query(table, part, columns, done, end)
-        job = CopyJob(table.stream, query, columns, suffix, part.oid, part.relfilenode)
+        job = CopyJob(table.stream, query, columns, suffix)
         for _ in copier.copy(job):
             pass
         done, count = end, 2 * count
