@@ -18,6 +18,7 @@ import psycopg
 
 from tap_postgres_cdc.copying import Batch, Copier, CopyJob
 from tap_postgres_cdc.rows import KeyLossError, Losses
+from tap_postgres_cdc.sessions import open_session
 
 _BEGIN: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
@@ -102,6 +103,10 @@ def main() -> None:
         pickle.dump(message, answers, protocol=pickle.HIGHEST_PROTOCOL)
         answers.flush()
 
+    def tell_idle() -> None:
+        """Let the parent, which may be asked to stop, not wait for us."""
+        answer(Batch(b"", 0))
+
     try:
         parameters, snapshot_id = pickle.load(orders)  # noqa: S301 - of our own process
         connection = copier = None
@@ -109,7 +114,7 @@ def main() -> None:
             job: CopyJob = pickle.load(orders)  # noqa: S301
             try:
                 if copier is None:
-                    connection = psycopg.connect(**parameters, autocommit=True)
+                    connection = open_session(parameters, while_waiting=tell_idle)
                     connection.execute(_BEGIN)
                     connection.execute(f"SET TRANSACTION SNAPSHOT '{snapshot_id}'")
                     copier = Copier(connection)
