@@ -246,9 +246,7 @@ class Capture:
             if captured.is_logged:
                 self._state.bookmarks[captured.stream] = captured.bookmark
 
-    def _follow(
-        self, connection: psycopg.Connection, tables: list[Captured], end_lsn: int
-    ) -> None:
+    def _follow(self, connection: psycopg.Connection, tables: list[Captured], end_lsn: int) -> None:
         """Stream the changes of captured tables."""
         settings, slot = self._settings, self._slot
         progress = StreamProgress(end_lsn)

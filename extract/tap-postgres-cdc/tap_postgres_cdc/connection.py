@@ -1,4 +1,4 @@
-"""Connections to the server, with the session settings that make its text the same everywhere."""
+"""Connections with the settings of a run: TLS, tunnel, and what to say when they fail."""
 
 import os
 import ssl
@@ -12,26 +12,12 @@ import psycopg
 
 from tap_postgres_cdc.errors import CaptureError, explain
 from tap_postgres_cdc.rows import KeyLossError
+from tap_postgres_cdc.sessions import Session, open_session
 from tap_postgres_cdc.settings import Settings, Tls
 
 if TYPE_CHECKING:
     from tap_postgres_cdc.tunnel import Tunnel
 
-# The text of dates, numbers and names depends on these, and the snapshot and the stream have to
-# agree. A hidden row would be a lost row, so row-level security has to fail instead of filter.
-_SESSION: Final = {
-    "bytea_output": "hex",
-    "client_encoding": "UTF8",
-    "DateStyle": "ISO,YMD",
-    "extra_float_digits": "1",
-    "IntervalStyle": "iso_8601",
-    "TimeZone": "UTC",
-    "search_path": "pg_catalog",
-    "statement_timeout": "0",
-    "lock_timeout": "0",
-    "idle_in_transaction_session_timeout": "0",
-    "row_security": "off",
-}
 _CONNECT_SECONDS: Final = 10
 
 
@@ -71,7 +57,6 @@ class Connector:
             "port": settings.port,
             "username": settings.username,
         }
-        options = " ".join(f"-c {name}={value}" for name, value in _SESSION.items())
         given = dict(settings.parameters)
         self._parameters: dict[str, Any] = {
             "connect_timeout": _CONNECT_SECONDS,
@@ -85,7 +70,9 @@ class Connector:
             "dbname": settings.database,
             "user": settings.username,
             "password": settings.password,
-            "options": f"{given.get('options', '')} {options}".strip(),
+            # Given so that PGOPTIONS and PGCLIENTENCODING are not taken instead.
+            "options": given.get("options", ""),
+            "client_encoding": "UTF8",
             **self._tls_parameters(settings.tls),
         }
 
@@ -106,18 +93,20 @@ class Connector:
             self._parameters |= {"hostaddr": LOOPBACK, "port": self._tunnel.port}
         return self._parameters
 
-    def connect(self) -> psycopg.Connection:
+    def connect(self) -> Session:
         """Open a connection for queries, in autocommit mode.
 
         Raises:
+            Interrupted: The run was asked to stop.
             CaptureError: It can't be opened.
         """
         return self._open()
 
-    def connect_to_replicate(self) -> psycopg.Connection:
+    def connect_to_replicate(self) -> Session:
         """Open a connection that speaks the streaming replication protocol.
 
         Raises:
+            Interrupted: The run was asked to stop.
             CaptureError: It can't be opened.
         """
         return self._open(replication="database")
@@ -139,7 +128,7 @@ class Connector:
             raise explain(error, **self._advice) from error
 
     @contextmanager
-    def session(self) -> Iterator[psycopg.Connection]:
+    def session(self) -> Iterator[Session]:
         """A connection for queries; the connector is closed with it.
 
         Raises:
@@ -156,10 +145,10 @@ class Connector:
         while self.descriptors:
             os.close(self.descriptors.pop())
 
-    def _open(self, **parameters: Any) -> psycopg.Connection:
+    def _open(self, **parameters: Any) -> Session:
         given = self.parameters
         with self.errors():
-            return psycopg.connect(**given, autocommit=True, **parameters)
+            return open_session({**given, **parameters}, self._stop)
 
     def _tls_parameters(self, tls: Tls) -> dict[str, str]:
         parameters = {"sslmode": tls.mode}

@@ -18,6 +18,7 @@ import psycopg
 
 from tap_postgres_cdc.copying import Batch, Copier, CopyJob
 from tap_postgres_cdc.rows import KeyLossError, Losses
+from tap_postgres_cdc.sessions import open_session
 
 
 class WorkerError(Exception):
@@ -100,9 +101,13 @@ def main() -> None:
         pickle.dump(message, answers, protocol=pickle.HIGHEST_PROTOCOL)
         answers.flush()
 
+    def tell_idle() -> None:
+        """Let the parent, which may be asked to stop, not wait for us."""
+        answer(Batch(b"", 0))
+
     try:
         parameters: dict[str, Any] = pickle.load(orders)  # noqa: S301 - of our own process
-        copier = Copier(lambda: psycopg.connect(**parameters, autocommit=True))
+        copier = Copier(lambda: open_session(parameters, while_waiting=tell_idle))
         while True:
             job: CopyJob = pickle.load(orders)  # noqa: S301
             try:

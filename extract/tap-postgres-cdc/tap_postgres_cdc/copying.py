@@ -1,7 +1,7 @@
 """Copying one range of a table: rows of `COPY … TO STDOUT` become RECORD lines."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Final, NamedTuple
 
@@ -84,7 +84,9 @@ class Copier:
         connection = self._connection = self._connection or self._connect()
         is_over = False
         try:
-            begin = f"{_BEGIN}; SET TRANSACTION SNAPSHOT '{job.snapshot}'" if job.snapshot else _BEGIN
+            begin = (
+                f"{_BEGIN}; SET TRANSACTION SNAPSHOT '{job.snapshot}'" if job.snapshot else _BEGIN
+            )
             connection.execute(begin)
             yield from self._copy(connection, job)
             is_over = True

@@ -251,7 +251,8 @@ def with_blocks(connection: psycopg.Connection, tables: Iterable[Table]) -> dict
 
 def _table(row: dict[str, Any], types: TypeCatalog, stream_name: str) -> Table:
     columns = tuple(
-        TableColumn._make([*column, types.datatype(*column[2:5])]) for column in row["columns"] or ()
+        TableColumn._make([*column, types.datatype(*column[2:5])])
+        for column in row["columns"] or ()
     )
     name = row["name"] if stream_name == "table" else f"{row['schema']}-{row['name']}"
     return Table(

@@ -82,12 +82,15 @@ class TableFacts:
             membership=_digest(table.membership),
             key=_digest(f"{table.key} {table.key_identity}"),
             attributes=table.attributes,
-            columns={n: _digest(name, _NAME) + _digest(form, _NAME) for n, (name, form) in forms.items()},
+            columns={
+                n: _digest(name, _NAME) + _digest(form, _NAME) for n, (name, form) in forms.items()
+            },
             gone=frozenset(),
             newest_label=newest_label,
             attribute_changes=_digest(table.attribute_changes),
             parts={
-                part.oid: PartFacts(part.relfilenode, part.toast, _link(part)) for part in table.parts
+                part.oid: PartFacts(part.relfilenode, part.toast, _link(part))
+                for part in table.parts
             },
         )
 

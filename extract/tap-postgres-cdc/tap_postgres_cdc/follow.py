@@ -273,7 +273,7 @@ class Follower:
 
     def _leave_out(self, error: KeyLossError) -> None:
         for captured in self._tables.values():
-            if captured.stream == getattr(error, 'stream', None):
+            if captured.stream == getattr(error, "stream", None):
                 captured.leave_out(str(error))
                 self._ignore(captured)
 

@@ -17,9 +17,8 @@ from tap_postgres_cdc import copystream
 from tap_postgres_cdc.connection import Connector
 from tap_postgres_cdc.positions import format_lsn
 
-# A walsender gives up on a client it has not heard of for `wal_sender_timeout`.
+# A walsender gives up on a client it has not heard of for `wal_sender_timeout`, see `sessions`.
 _STATUS_SECONDS: Final = 5.0
-_TIMEOUT: Final = "SET wal_sender_timeout = '5min'"
 # A client that was killed holds its slot until the server notices.
 _BUSY_SECONDS: Final = 15.0
 _STATUS: Final = struct.Struct(">BQQQqB")
@@ -46,7 +45,6 @@ class ReplicationStream:
         self._start_lsn = start_lsn
         self._connection = connector.connect_to_replicate()
         try:
-            self._connection.execute(_TIMEOUT)
             start_replication(self._connection, slot, publication, start_lsn)
         except psycopg.Error:
             self._connection.close()

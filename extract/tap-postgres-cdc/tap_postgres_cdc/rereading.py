@@ -119,7 +119,9 @@ class Rereader:
             return 0
         visibility.wait_until_durable(self._connection)
         self._is_settled = True
-        (lsn,) = self._connection.execute("SELECT pg_current_wal_flush_lsn()::text").fetchone() or ("0/0",)
+        (lsn,) = self._connection.execute("SELECT pg_current_wal_flush_lsn()::text").fetchone() or (
+            "0/0",
+        )
         return parse_lsn(lsn)
 
     def _read(

@@ -131,6 +131,4 @@ class TypeCatalog:
 def _parts(found: _Type) -> list[int]:
     """The oids of the types that a type is directly made of."""
     attributes = [part for _, part in found.attributes or ()]
-    return [
-        oid for oid in (found.domain_of, found.array_of, found.subtype, *attributes) if oid
-    ]
+    return [oid for oid in (found.domain_of, found.array_of, found.subtype, *attributes) if oid]

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from tap_postgres_cdc.pgoutput import Missing, Values
 from tap_postgres_cdc.relations import RelationRows
-from tap_postgres_cdc.rows import KeyLossError
 from tap_postgres_cdc.rereading import Rereader, Row, TableGoneError
+from tap_postgres_cdc.rows import KeyLossError
 
 
 class WaitingLine(NamedTuple):

@@ -337,6 +337,15 @@ def test_read_only_role_can_do_all_that_is_needed(partner: Partner) -> None:
     assert len(partner.source.run().records("votes")) == 1
 
 
+def test_timeouts_that_are_overridden_are_named(partner: Partner) -> None:
+    assert partner.line("timeouts").status is Status.OK
+    partner.sql(f"ALTER ROLE {partner.role} SET statement_timeout = '30s'")
+    line = partner.line("timeouts")
+    assert line.status is Status.WARNING
+    assert "statement_timeout = 30000ms" in line.found
+    assert "the tap's own sessions have statement_timeout = 0" in line.found
+
+
 def test_encoding_that_is_none(partner: Partner) -> None:
     with partner.source.server.connect() as connection:
         connection.execute(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tap_postgres_cdc import capture
+from tap_postgres_cdc import capture, sessions
 from tap_postgres_cdc.output import DirectOutput
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def test_loader_that_pauses_does_not_lose_the_connection(
     table: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A walsender gives up on a client that says nothing, also when the loader keeps it waiting."""
-    monkeypatch.setattr("tap_postgres_cdc.replication._TIMEOUT", "SET wal_sender_timeout = '2s'")
+    monkeypatch.setitem(sessions._SETTINGS, "wal_sender_timeout", "2s")
     monkeypatch.setattr("tap_postgres_cdc.replication._STATUS_SECONDS", 0.5)
     table.run()
     table.sql("INSERT INTO t SELECT i, repeat('x', 500) FROM generate_series(101, 50000) i")

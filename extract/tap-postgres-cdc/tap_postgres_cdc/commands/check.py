@@ -64,6 +64,7 @@ def _check(
         server_advice.check_version(server),
         connection_advice.check_encryption(settings, server, _encryption(connection)),
         server_advice.check_primary(server),
+        connection_advice.check_timeouts(server),
     ]
     if findings[1].status is Status.ERROR:
         return findings

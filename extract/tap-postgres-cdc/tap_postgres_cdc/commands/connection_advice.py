@@ -8,6 +8,7 @@ from tap_postgres_cdc.commands.findings import Finding, Fix, Status
 from tap_postgres_cdc.commands.identifiers import identifier
 from tap_postgres_cdc.commands.inspection import Role, Server
 from tap_postgres_cdc.commands.services import Service
+from tap_postgres_cdc.sessions import TIMEOUTS
 from tap_postgres_cdc.settings import Settings
 
 _NO_ENTRY: Final = re.compile(
@@ -28,6 +29,17 @@ def check_connection(settings: Settings, role: Role) -> Finding:
     if settings.tunnel:
         through = f", through the SSH server {settings.tunnel.host}:{settings.tunnel.port}"
     return Finding("connection", Status.OK, f"{found}, as {role.name}{through}")
+
+
+def check_timeouts(server: Server) -> Finding:
+    """What ends other sessions does not end ours, which have to wait."""
+    if not server.timeouts:
+        return Finding("timeouts", Status.OK, "no timeout of role or database to override")
+    set_to = ", ".join(f"{name} = {value}" for name, value in sorted(server.timeouts.items()))
+    ours = ", ".join(f"{name} = {TIMEOUTS[name]}" for name in sorted(server.timeouts))
+    found = f"role, database or server have {set_to}; the tap's own sessions have {ours}"
+    fix = Fix("you", do="nothing: they are overridden in the tap's own sessions only")
+    return Finding("timeouts", Status.WARNING, found, fix)
 
 
 def check_env_file(file: Path) -> Finding:

@@ -11,6 +11,7 @@ import psycopg
 from psycopg.rows import class_row
 
 from tap_postgres_cdc.commands.services import SERVICES
+from tap_postgres_cdc.sessions import TIMEOUTS
 
 _SETTINGS: Final = (
     "default_transaction_read_only",
@@ -29,8 +30,17 @@ SELECT current_setting('server_version_num')::int AS version,
   pg_is_in_recovery() AS is_standby,
   coalesce(inet_server_addr() <<= '127.0.0.0/8' OR inet_server_addr() = '::1', true) AS is_local,
   (SELECT count(*) FROM pg_stat_replication) AS wal_senders,
-  (SELECT jsonb_object_agg(name, jsonb_build_array(setting, source, pending_restart))
+  -- What our own session set is not what holds for others.
+  (SELECT jsonb_object_agg(name, jsonb_build_array(reset_val, coalesce((
+      SELECT concat_ws(' ', CASE WHEN setdatabase <> 0 THEN 'database' END,
+        CASE WHEN setrole <> 0 THEN 'user' END)
+      FROM pg_db_role_setting WHERE setconfig::text[] && ARRAY[name || '=' || reset_val]
+        AND setrole IN (0, (SELECT oid FROM pg_roles WHERE rolname = current_user))
+        AND setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+      ORDER BY setrole = 0, setdatabase = 0 LIMIT 1), source), pending_restart))
     FROM pg_settings WHERE name = ANY (%s)) AS settings,
+  (SELECT coalesce(jsonb_object_agg(name, reset_val || unit), '{}') FROM pg_settings
+    WHERE name = ANY (%s) AND reset_val <> '0') AS timeouts,
   (SELECT coalesce(jsonb_agg(rolname), '[]') FROM pg_roles WHERE rolname = ANY (%s)) AS markers,
   (SELECT coalesce(jsonb_object_agg(slot_name, active), '{}') FROM pg_replication_slots) AS slots
 """
@@ -141,7 +151,12 @@ class Setting(NamedTuple):
 
 
 class Server(NamedTuple):
-    """The server as a whole; `slots` are all by name, with whether they are being read."""
+    """The server as a whole.
+
+    Attributes:
+        timeouts: Those that a session has without our doing, and that would end a run.
+        slots: All by name, with whether they are being read.
+    """
 
     version: int
     version_text: str
@@ -149,6 +164,7 @@ class Server(NamedTuple):
     is_local: bool
     wal_senders: int
     settings: Mapping[str, Setting]
+    timeouts: Mapping[str, str]
     markers: frozenset[str]
     slots: Mapping[str, bool]
 
@@ -239,7 +255,7 @@ def read_server(connection: psycopg.Connection) -> Server:
     """Read what holds for the whole server."""
     names = [service.marker for service in SERVICES.values() if service.marker]
     cursor = connection.cursor(row_factory=psycopg.rows.dict_row)
-    row = cursor.execute(_SERVER, [list(_SETTINGS), names]).fetchone() or {}
+    row = cursor.execute(_SERVER, [list(_SETTINGS), list(TIMEOUTS), names]).fetchone() or {}
     settings = {name: Setting(*setting) for name, setting in row.pop("settings").items()}
     markers = frozenset(row.pop("markers"))
     return Server(**row, settings=settings, markers=markers)
