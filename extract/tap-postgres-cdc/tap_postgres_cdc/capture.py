@@ -32,8 +32,8 @@ from tap_postgres_cdc.typecatalog import TypeCatalog
 
 logger = logging.getLogger("tap-postgres-cdc")
 
-# A STATE goes out at least this often while there is something new to say; a larger one, which is of
-# hundreds of tables, in proportion less often.
+# A STATE goes out at least this often while there is something new to say; a larger one, which has
+# hundreds of tables, goes out less often in proportion.
 STATE_SECONDS: Final = 5.0
 STATE_CHANGES: Final = 50_000
 _STATE_BYTES: Final = 100_000

@@ -129,8 +129,8 @@ class Part(NamedTuple):
 
     Attributes:
         relfilenode: Changes when the part is rewritten or truncated.
-        toast: oid of its TOAST table, 0 for none. An ALTER TABLE that rewrites makes another, VACUUM
-            FULL, CLUSTER and TRUNCATE do not.
+        toast: oid of its TOAST table, 0 for none. An ALTER TABLE that rewrites makes another,
+            VACUUM FULL, CLUSTER and TRUNCATE do not.
         link: How it is attached, empty for the table itself: another one after it was detached.
         changed_by: 32-bit id of the transaction that changed its `pg_class` row last.
         made_by: 32-bit id of the transaction that made it, as a partition, None if it was attached.
@@ -240,7 +240,7 @@ def with_blocks(connection: psycopg.Connection, tables: Iterable[Table]) -> dict
     """
     tables = list(tables)
     parts = [part.oid for table in tables for part in table.parts]
-    blocks = dict(connection.execute(_BLOCKS, [parts]).fetchall())
+    blocks: dict[int, int | None] = dict(connection.execute(_BLOCKS, [parts]).fetchall())
     return {
         table.oid: table._replace(
             parts=tuple(part._replace(blocks=blocks[part.oid] or 0) for part in table.parts)

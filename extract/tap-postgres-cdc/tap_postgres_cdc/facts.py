@@ -10,6 +10,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
+from itertools import chain
 from typing import Final, NamedTuple, Self
 
 from tap_postgres_cdc.discovery import Part, Table, TableColumn
@@ -182,9 +183,12 @@ def judge(
     elif known.key != now.key:
         verdict.reason = "its key changed or was made again"
     else:
-        verdict.reason = next(
-            (*_columns(known, now, columns), *_parts(known, now, table, verdict, keeps_dropped)), ""
+        reasons = chain(
+            _columns(known, now, columns),
+            _dropped(known, now, keeps_dropped=keeps_dropped),
+            _parts(known, now, table, verdict),
         )
+        verdict.reason = next(reasons, "")
     return verdict
 
 
@@ -223,12 +227,14 @@ def _columns(known: TableFacts, now: TableFacts, columns: Iterable[TableColumn])
             yield f"the type of column {column.name} changed, or what its values are written as"
 
 
-def _parts(
-    known: TableFacts, now: TableFacts, table: Table, verdict: Verdict, keeps_dropped: bool
-) -> Iterator[str]:
-    """Reasons that parts give; what has to be looked at goes into the verdict."""
+def _dropped(known: TableFacts, now: TableFacts, *, keeps_dropped: bool) -> Iterator[str]:
+    """The reason that partitions give which are not there any more."""
     if not keeps_dropped and not known.parts.keys() <= now.parts.keys():
         yield "a partition was dropped or detached"
+
+
+def _parts(known: TableFacts, now: TableFacts, table: Table, verdict: Verdict) -> Iterator[str]:
+    """Reasons that parts give; what has to be looked at goes into the verdict."""
     for part in table.parts:
         before, after = known.parts.get(part.oid), now.parts[part.oid]
         if before is None:

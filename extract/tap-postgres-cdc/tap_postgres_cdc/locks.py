@@ -41,8 +41,8 @@ class LockPatience:
         now = time.monotonic()
         if now >= self._deadline:
             raise CaptureError(
-                f"{what} was locked by others for {self._minutes:g} minutes (setting wait_minutes): "
-                f"see by whom with {_HOLDERS}, and run again"
+                f"{what} was locked by others for {self._minutes:g} minutes (setting "
+                f"wait_minutes): see by whom with {_HOLDERS}, and run again"
             )
         if now >= self._report_at:
             logger.info("Waiting for a lock: %s", what)

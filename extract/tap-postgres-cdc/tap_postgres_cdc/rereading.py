@@ -13,6 +13,7 @@ import psycopg
 from psycopg import pq, sql
 
 from tap_postgres_cdc import visibility
+from tap_postgres_cdc.connection import one_row
 from tap_postgres_cdc.discovery import Table
 from tap_postgres_cdc.locks import LockPatience
 from tap_postgres_cdc.positions import parse_lsn
@@ -119,9 +120,7 @@ class Rereader:
             return 0
         visibility.wait_until_durable(self._connection)
         self._is_settled = True
-        (lsn,) = self._connection.execute("SELECT pg_current_wal_flush_lsn()::text").fetchone() or (
-            "0/0",
-        )
+        (lsn,) = one_row(self._connection, "SELECT pg_current_wal_flush_lsn()::text")
         return parse_lsn(lsn)
 
     def _read(

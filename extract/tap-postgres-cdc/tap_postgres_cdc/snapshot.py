@@ -174,8 +174,10 @@ class SnapshotCopy:
             self._workers = self._settings.snapshot_workers
         copiers: list[Copier | RemoteCopier] = [Copier(connector.connect)]
         # In this process and in others, so that Python has more than one core.
-        for _ in range(self._workers - 1):
-            copiers.append(RemoteCopier(connector.parameters, connector.descriptors))
+        copiers += [
+            RemoteCopier(connector.parameters, connector.descriptors)
+            for _ in range(self._workers - 1)
+        ]
         try:
             self._work_together(copiers)
             while self._is_renewal_due and not self._stop.is_set():
@@ -317,7 +319,8 @@ class SnapshotCopy:
         if not captured.is_left_out:
             captured.leave_out()
             logger.warning(
-                "Table %s was truncated, altered or renamed while it was copied: it is copied again",
+                "Table %s was truncated, altered or renamed while it was copied: it is copied "
+                "again",
                 captured.table.full_name,
             )
 

@@ -7,7 +7,7 @@ import psycopg
 
 from tap_postgres_cdc.datatypes import TEXT, Datatype, array, scalar
 
-# A type, and all that the text of its values is made of: base types, elements, attributes, subtypes.
+# Types, and what the text of their values is made of: base types, elements, attributes, ranges.
 _QUERY: Final = """
 WITH RECURSIVE used(oid) AS (
   SELECT unnest(%s::oid[])
@@ -111,21 +111,17 @@ class TypeCatalog:
         out. The text of a domain is that of its base type, the one of varchar that of text.
         """
         found = self._types.get(oid)
-        if found is None or not oid:
+        if found is None:
             return str(oid)
-        if found.domain_of:
-            return self.form(found.domain_of, newest_label)
         if found.is_builtin and found.name in {"text", "varchar"}:
             return "text"
+        if found.domain_of:
+            return self.form(found.domain_of, newest_label)
         if found.labels is not None:
             known = [f"{label}:{xmin}" for label, xmin in found.labels if label <= newest_label]
             return f"{oid}={','.join(known)}"
-        if found.attributes is not None:
-            forms = (f"{n}:{self.form(part, newest_label)}" for n, part in found.attributes)
-            return f"{oid}({','.join(forms)})"
-        if found.array_of or found.subtype:
-            return f"{oid if found.subtype else ''}[{self.form(_parts(found)[0], newest_label)}]"
-        return str(oid)
+        parts = ",".join(self.form(part, newest_label) for part in _parts(found))
+        return f"{0 if found.array_of else oid}({found.attributes or ''}{parts})"
 
 
 def _parts(found: _Type) -> list[int]:

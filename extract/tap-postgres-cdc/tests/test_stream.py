@@ -246,14 +246,14 @@ def test_new_column_is_announced_before_its_first_record(
 ) -> None:
     original = capture.Capture._follow
 
-    def alter_after_discovery(self: Any, a: Any, b: Any, c: Any, _end: int) -> None:
+    def alter_after_discovery(self: Any, a: Any, b: Any, _end: int) -> None:
         votes.sql(
             "INSERT INTO votes VALUES (4, 'before')",
             "ALTER TABLE votes ADD extra jsonb",
             """INSERT INTO votes (id, extra) VALUES (5, '{"a": 1}')""",
         )
         ((end,),) = votes.sql("SELECT pg_current_wal_flush_lsn()::text")
-        original(self, a, b, c, parse_lsn(end))
+        original(self, a, b, parse_lsn(end))
 
     monkeypatch.setattr(capture.Capture, "_follow", alter_after_discovery)
     run = votes.run()
@@ -495,8 +495,8 @@ def test_server_that_is_busy_is_asked_once(votes: Source, monkeypatch: pytest.Mo
         asked.append((time.monotonic(), ask))
         send_status(connection, lsn, ask=ask)
 
-    def follow_on(self: Any, a: Any, b: Any, c: Any, end: int) -> None:
-        follow(self, a, b, c, end + 1_000_000)
+    def follow_on(self: Any, a: Any, b: Any, end: int) -> None:
+        follow(self, a, b, end + 1_000_000)
 
     monkeypatch.setattr(replication, "send_status", freeze_first)
     monkeypatch.setattr(capture.Capture, "_follow", follow_on)
@@ -548,13 +548,13 @@ def test_key_that_changes_during_a_run_asks_for_another_run(
 ) -> None:
     original = capture.Capture._follow
 
-    def alter_after_discovery(self: Any, a: Any, b: Any, c: Any, _end: int) -> None:
+    def alter_after_discovery(self: Any, a: Any, b: Any, _end: int) -> None:
         votes.sql(
             "ALTER TABLE votes DROP CONSTRAINT votes_pkey, ADD PRIMARY KEY (name)",
             "INSERT INTO votes (id, name) VALUES (4, 'four')",
         )
         ((end,),) = votes.sql("SELECT pg_current_wal_flush_lsn()::text")
-        original(self, a, b, c, parse_lsn(end))
+        original(self, a, b, parse_lsn(end))
 
     with monkeypatch.context() as patch:
         patch.setattr(capture.Capture, "_follow", alter_after_discovery)
@@ -613,7 +613,7 @@ def test_changes_of_a_dropped_table_do_not_stop_the_stream(votes: Source) -> Non
 def test_connection_cut_in_the_stream_ends_the_run_in_one_line(votes: Source) -> None:
     original = capture.Capture._follow
 
-    def cut(self: Any, a: Any, b: Any, c: Any, _end: int) -> None:
+    def cut(self: Any, a: Any, b: Any, _end: int) -> None:
         timer = threading.Timer(
             0.3,
             lambda: votes.sql(
@@ -622,7 +622,7 @@ def test_connection_cut_in_the_stream_ends_the_run_in_one_line(votes: Source) ->
             ),
         )
         timer.start()
-        original(self, a, b, c, 1 << 62)
+        original(self, a, b, 1 << 62)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(capture.Capture, "_follow", cut)
