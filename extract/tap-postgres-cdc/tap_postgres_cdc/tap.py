@@ -221,9 +221,9 @@ def _state(given: Any) -> State:
         return State.parse(given)
     except DAMAGED:
         raise CaptureError(
-            "the state is damaged, of another tap, or of version 0.1 of this one, which kept too "
-            "little: restore it with meltano state set, or run with --full-refresh, which copies "
-            "everything anew"
+            "the state is not of this tap: it is damaged, another tap's, or an earlier version's, "
+            "which kept too little; restore it with meltano state set, or run with --full-refresh, "
+            "which copies everything anew"
         ) from None
 
 

@@ -123,7 +123,7 @@ def test_signal_ends_the_run_with_the_last_state(table: Source, number: signal.S
     assert state["type"] == "STATE"
     table.warehouse.apply(map(json.loads, lines))
     table.state = state["value"]
-    assert ":" in str(state["value"]["bookmarks"]["t"]["copied"])
+    assert isinstance(state["value"]["bookmarks"]["t"]["copied"], str)
     table.run()
     assert len(table.warehouse.rows("t")) == 100_000
 

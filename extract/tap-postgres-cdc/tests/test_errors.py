@@ -265,11 +265,10 @@ def test_state_ahead_of_the_server(captured: Source) -> None:
     refuse(captured, "restored from a backup", state=state)
 
 
-def test_another_timeline_is_told(captured: Source, caplog: pytest.LogCaptureFixture) -> None:
+def test_state_of_a_timeline_that_is_not_in_the_history_is_refused(captured: Source) -> None:
     assert captured.state
     captured.state["slot"]["timeline"] = 7
-    captured.run()
-    assert "The server's timeline is 1, the state's 7" in caplog.text
+    refuse(captured, "timeline 1, the state on 7, which is not in its history: .*--full-refresh")
 
 
 @pytest.mark.parametrize(
