@@ -79,7 +79,7 @@ class Capture:
         self._state = state
         self._output = output
         self._stop = stop
-        self._connector = Connector(settings)
+        self._connector = Connector(settings, stop)
         self._losses = Losses()
         self._state_at = time.monotonic()
         self._changes = 0
@@ -116,7 +116,7 @@ class Capture:
         """Check server, slot and state; gives the end of the log."""
         prerequisites.check_server(connection)
         slot = prerequisites.find_slot(
-            connection, self._settings.slot, is_first_run=self._state.slot is None
+            connection, self._settings.slot, self._stop, is_first_run=self._state.slot is None
         )
         with closing(self._connector.connect_to_replicate()) as replication:
             system = identify_system(replication)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,7 +13,7 @@ import psycopg
 from tap_postgres_cdc.captured import Captured, selected_table_columns
 from tap_postgres_cdc.connection import one_row
 from tap_postgres_cdc.discovery import Publication, Table
-from tap_postgres_cdc.errors import CaptureError, slot_lost
+from tap_postgres_cdc.errors import CaptureError, Interrupted, slot_lost
 from tap_postgres_cdc.positions import format_lsn, parse_lsn
 from tap_postgres_cdc.state import SlotState
 
@@ -61,10 +62,13 @@ def check_server(connection: psycopg.Connection) -> None:
         logger.warning("The database's encoding is SQL_ASCII: text that is not UTF-8 ends the run")
 
 
-def find_slot(connection: psycopg.Connection, name: str, *, is_first_run: bool) -> Slot:
+def find_slot(
+    connection: psycopg.Connection, name: str, stop: threading.Event, *, is_first_run: bool
+) -> Slot:
     """Read a slot, waiting a while for the client that had it last.
 
     Raises:
+        Interrupted: `stop` was set meanwhile.
         CaptureError: There is none, it is lost or in use, or it is not for this.
     """
     deadline = time.monotonic() + _BUSY_SECONDS
@@ -98,7 +102,8 @@ def find_slot(connection: psycopg.Connection, name: str, *, is_first_run: bool) 
                 f"the other run, or that process with SELECT pg_terminate_backend({active_pid}); "
                 "each pipeline needs a slot of its own"
             )
-        time.sleep(0.2)
+        if stop.wait(0.2):
+            raise Interrupted
 
 
 def check_state(state: SlotState, slot: Slot, system: SlotState, end_lsn: int) -> None:

@@ -8,13 +8,14 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 import pytest
 
 from sandbox.postgres import debian_programs
 from tap_postgres_cdc import prerequisites, replication
+from tap_postgres_cdc.connection import Connector
 from tap_postgres_cdc.errors import CaptureError
 from tap_postgres_cdc.replication import ReplicationStream
+from tap_postgres_cdc.settings import read_settings
 
 if TYPE_CHECKING:
     from conftest import NewSource, Source
@@ -163,9 +164,7 @@ def test_slot_read_by_someone_else(captured: Source) -> None:
 def test_slot_in_use(captured: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prerequisites, "_BUSY_SECONDS", 0.5)
     monkeypatch.setattr(replication, "_BUSY_SECONDS", 0.5)
-    url = captured.server.url
-    parameters: dict[str, Any] = {"replication": "database", "autocommit": True}
-    with closing(psycopg.connect(url, dbname=captured.database, **parameters)) as other:
+    with closing(Connector(read_settings(captured.config)).connect_to_replicate()) as other:
         replication.start_replication(other, captured.slot, "oso_publication", 0)
         refuse(captured, "is in use by process .*SELECT pg_terminate_backend")
         monkeypatch.setattr(prerequisites, "_BUSY_SECONDS", 0)
