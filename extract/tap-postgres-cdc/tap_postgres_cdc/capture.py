@@ -26,7 +26,7 @@ from tap_postgres_cdc.settings import Settings
 from tap_postgres_cdc.snapshot import SnapshotCopy, TakenSnapshot
 from tap_postgres_cdc.state import Bookmark, Handoff, SlotState, State, why_copy
 from tap_postgres_cdc.typecatalog import TypeCatalog
-from tap_postgres_cdc.visibility import end_of_log, wait_until_durable
+from tap_postgres_cdc.visibility import Patience, end_of_log, wait_until_durable
 
 logger = logging.getLogger("tap-postgres-cdc")
 
@@ -79,6 +79,7 @@ class Capture:
         self._state = state
         self._output = output
         self._stop = stop
+        self._patience = Patience(stop, settings.wait_minutes)
         self._connector = Connector(settings, stop)
         self._losses = Losses()
         self._state_at = time.monotonic()
@@ -144,7 +145,7 @@ class Capture:
         publication = self._discover(connection, types)
         taken = None
         if self._plan(publication, None).to_copy:
-            taken = TakenSnapshot.take(connection, self._stop)
+            taken = TakenSnapshot.take(connection, self._patience)
             # The columns have to be those the snapshot sees.
             publication = self._discover(connection, types)
         else:
@@ -225,7 +226,7 @@ class Capture:
                 rereader.settle()
                 self._write_state()
 
-        rereader = Rereader(connection, self._stop)
+        rereader = Rereader(connection, self._patience)
         log = ReplicationStream(
             self._connector, settings.slot, settings.publication, slot.confirmed_lsn
         )

@@ -4,7 +4,6 @@ What is read is the value of now, which may be newer than the change; then the l
 change with that value. A row that is gone by now is deleted, or gets another key, by a later one.
 """
 
-import threading
 from collections.abc import Sequence
 from typing import Final, cast
 
@@ -29,10 +28,10 @@ Row = dict[str, bytes | None]
 class Rereader:
     """Reads large values by key."""
 
-    def __init__(self, connection: psycopg.Connection, stop: threading.Event) -> None:
+    def __init__(self, connection: psycopg.Connection, patience: visibility.Patience) -> None:
         """Take a connection that is not in a transaction."""
         self._connection = connection
-        self._stop = stop
+        self._patience = patience
         self._is_settled = True
         connection.execute(_SET_SEARCH_PATH)
 
@@ -57,7 +56,7 @@ class Rereader:
             Interrupted: The run was asked to stop.
             psycopg.Error: The server could not.
         """
-        visibility.wait_until_visible(self._connection, xids, self._stop)
+        visibility.wait_until_visible(self._connection, xids, self._patience)
         existing = self._existing(table)
         if not existing.issuperset(key):
             return {}

@@ -56,16 +56,17 @@ class TakenSnapshot(NamedTuple):
     time: datetime
 
     @classmethod
-    def take(cls, connection: psycopg.Connection, stop: threading.Event) -> Self:
+    def take(cls, connection: psycopg.Connection, patience: visibility.Patience) -> Self:
         """Start a transaction on the connection and export what it sees.
 
         Every transaction whose commit is in the log by now will be seen, and nothing is seen that
         a crash of the server could undo.
 
         Raises:
-            Interrupted: `stop` was set meanwhile.
+            Interrupted: The run was asked to stop.
+            CaptureError: A transaction took too long.
         """
-        visibility.wait_for_running_transactions(connection, stop)
+        visibility.wait_for_running_transactions(connection, patience)
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         exported, seen, at = one_row(
             connection,

@@ -13,7 +13,7 @@ from tap_postgres_cdc import capture, replication, sessions
 from tap_postgres_cdc.errors import CaptureError
 
 if TYPE_CHECKING:
-    from conftest import Source
+    from conftest import NewSource, Source
 
 WAITING = (
     "SELECT pid FROM pg_stat_activity WHERE application_name = 'tap-postgres-cdc'"
@@ -161,3 +161,32 @@ def test_signal_ends_a_run_that_waits(embedded: Source, rows: int, hangs: bool) 
     assert process.returncode == 143
     assert log.decode().strip().endswith("Stopped as asked; the next run goes on from here")
     assert seconds < 2
+
+
+def test_old_transactions_are_waited_for_so_long_and_then_named(own_source: NewSource) -> None:
+    """Also to a role that may not see what others do."""
+    source = own_source("18", settings={"max_prepared_transactions": "5"})
+    source.options["wait_minutes"] = 0.01
+    source.sql(
+        "CREATE TABLE t (id int PRIMARY KEY)",
+        "CREATE ROLE reader LOGIN REPLICATION PASSWORD 'x'",
+        "GRANT SELECT ON t TO reader",
+    )
+    source.publish()
+    source.block |= {"username": "reader", "password": "x"}
+    waited = (
+        r"gave up after 0.01 minutes \(setting wait_minutes\) of waiting for transactions to end"
+    )
+    with source.connect(autocommit=False) as writer:
+        writer.execute("INSERT INTO t VALUES (1)")
+        pid = writer.info.backend_pid
+        named = rf"process {pid} of user postgres .* \(SELECT pg_terminate_backend\({pid}\)\)"
+        with pytest.raises(CaptureError, match=f"{waited}: {named}"):
+            source.run()
+        writer.execute("PREPARE TRANSACTION 'it''s old'")
+    named = r"prepared transaction it's old of user postgres in database tests since \S+ \S+"
+    ends = r"\(in that database: ROLLBACK PREPARED 'it''s old' or COMMIT PREPARED 'it''s old'\)"
+    with pytest.raises(CaptureError, match=rf"{waited}: {named} {ends}"):
+        source.run()
+    source.sql("COMMIT PREPARED 'it''s old'")
+    assert len(source.run().records("t")) == 1
