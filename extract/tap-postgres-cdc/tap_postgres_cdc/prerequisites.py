@@ -24,7 +24,7 @@ _OLDEST_VERSION: Final = 150000
 _BUSY_SECONDS: Final = 15.0
 _SLOT: Final = """
 SELECT plugin, slot_type, database, active_pid, confirmed_flush_lsn::text, wal_status,
-  current_database()
+  two_phase, current_database()
 FROM pg_replication_slots WHERE slot_name = %s
 """
 
@@ -80,7 +80,7 @@ def find_slot(
                 f"SELECT pg_create_logical_replication_slot('{name}', 'pgoutput')"
                 + ("" if is_first_run else ", then run with --full-refresh")
             )
-        plugin, kind, database, active_pid, confirmed, wal_status, here = row
+        plugin, kind, database, active_pid, confirmed, wal_status, two_phase, here = row
         if kind != "logical" or plugin != "pgoutput":
             raise CaptureError(
                 f'replication slot "{name}" is {f"for {plugin}" if plugin else "physical"}: set '
@@ -94,6 +94,14 @@ def find_slot(
             )
         if wal_status == "lost":
             raise slot_lost(name)
+        if two_phase:
+            # Such a slot sends transactions when they are prepared, before they are committed.
+            raise CaptureError(
+                f'replication slot "{name}" was made with two_phase, which is not supported: '
+                f"SELECT pg_drop_replication_slot('{name}'), create it again with "
+                f"SELECT pg_create_logical_replication_slot('{name}', 'pgoutput'), then run with "
+                "--full-refresh"
+            )
         if active_pid is None:
             return Slot(name, parse_lsn(confirmed))
         if time.monotonic() > deadline:

@@ -357,6 +357,20 @@ def test_encoding_that_is_none(partner: Partner) -> None:
     assert "text that is not UTF-8 ends the run" in line.found
 
 
+def test_slot_for_two_phase_commits(partner: Partner) -> None:
+    slot = partner.source.slot
+    partner.sql(
+        f"SELECT pg_drop_replication_slot('{slot}')",
+        f"SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput', false, true)",
+    )
+    line = partner.line("slot")
+    assert line.status is Status.ERROR
+    assert "was made with two_phase" in line.found
+    assert line.fix
+    partner.sql(*line.fix.sql)
+    assert partner.line("slot").status is Status.OK
+
+
 def test_prepared_transaction_that_is_left_over() -> None:
     old = Prepared("it's", "app", "shop", 3600)
     facts = dict.fromkeys(Server._fields) | {"prepared": [old, Prepared("new", "app", "shop", 1)]}

@@ -219,6 +219,10 @@ def check_slot(
         reason = slot_lost(name).message.split(";")[0]
         fix = Fix(f"the role {role}", (drop, create), "run the pipeline with --full-refresh")
         return [Finding("slot", Status.ERROR, reason, fix)]
+    if slot["two_phase"]:
+        found = f"slot {name} was made with two_phase, which is not supported"
+        fix = Fix(f"the role {role}", (drop, create), "run the pipeline with --full-refresh")
+        return [Finding("slot", Status.ERROR, found, fix)]
     found = f"slot {name} exists, for pgoutput, with {data_size(slot['retained'] or 0)} of WAL"
     details = {"retained_wal_bytes": slot["retained"], "safe_wal_bytes": slot["safe_wal_size"]}
     return [
