@@ -82,6 +82,7 @@ class Capture:
         self._patience = Patience(stop, settings.wait_minutes)
         self._connector = Connector(settings, stop)
         self._losses = Losses()
+        self._losses.fail = settings.on_bad_value == "fail"
         self._state_at = time.monotonic()
         self._changes = 0
 
@@ -270,14 +271,8 @@ class Capture:
         self._changes = 0
 
     def _log_losses(self) -> None:
-        for (stream, column), count in sorted(self._losses.items()):
-            logger.warning(
-                "Stream %s, column %s: values that became null, as JSON has no form for them (NaN, "
-                "infinity, 24:00, or a year outside 1 to 9999): %s",
-                stream,
-                column,
-                f"{count:,}",
-            )
+        for line in self._losses.lines():
+            logger.warning("%s", line)
 
 
 def _captured(

@@ -17,7 +17,7 @@ from typing import IO, Any, Final, cast
 import psycopg
 
 from tap_postgres_cdc.copying import Batch, Copier, CopyJob
-from tap_postgres_cdc.rows import KeyLossError, Losses
+from tap_postgres_cdc.rows import Losses, ValueLossError
 from tap_postgres_cdc.sessions import open_session
 
 _BEGIN: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
@@ -26,7 +26,7 @@ _BEGIN: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 class WorkerError(Exception):
     """What went wrong in a worker: `cause` is the error there, or None if it just ended."""
 
-    def __init__(self, message: str, cause: psycopg.Error | KeyLossError | None = None) -> None:
+    def __init__(self, message: str, cause: psycopg.Error | ValueLossError | None = None) -> None:
         super().__init__(message)
         self.cause = cause
 
@@ -68,7 +68,7 @@ class RemoteCopier:
         self._send(job)
         while isinstance(answer := self._receive(), Batch):
             yield answer
-        if isinstance(answer, psycopg.Error | KeyLossError):
+        if isinstance(answer, psycopg.Error | ValueLossError):
             raise WorkerError(str(answer), answer)
         self.losses.update(answer)
 
@@ -122,8 +122,8 @@ def main() -> None:
                     answer(batch)
                 answer(copier.losses)
                 copier.losses.clear()
-            except (psycopg.Error, KeyLossError) as error:
-                answer(type(error)(str(error)))
+            except (psycopg.Error, ValueLossError) as error:
+                answer(type(error)(*error.args))
     except (EOFError, BrokenPipeError):
         # Without waiting for what the server may still be sending.
         os._exit(0)

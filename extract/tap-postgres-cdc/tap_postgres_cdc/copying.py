@@ -22,6 +22,7 @@ class CopyJob(NamedTuple):
         suffix: The end of every record, after the last column's value.
         part: oid of what the query reads, 0 if it does not matter whether that is rewritten.
         relfilenode: Of the part, as the snapshot sees it.
+        fail_on_loss: Whether a value that can't be written ends the run.
     """
 
     stream: str
@@ -30,6 +31,7 @@ class CopyJob(NamedTuple):
     suffix: bytes
     part: int = 0
     relfilenode: int | None = None
+    fail_on_loss: bool = False
 
 
 class Batch(NamedTuple):
@@ -59,6 +61,7 @@ class Copier:
         Raises:
             psycopg.Error: The server could not.
         """
+        self.losses.fail = job.fail_on_loss
         convert = copy_function(job.stream, job.columns, job.suffix, self.losses)
         rows: list[bytes] = []
         size = 0

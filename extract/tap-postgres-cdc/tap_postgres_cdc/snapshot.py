@@ -237,7 +237,15 @@ class SnapshotCopy:
         captured, part = task.captured, task.part.part
         query = copy_query(captured.table, part, captured.columns, task.start, task.end)
         suffix = snapshot_suffix(self._end_lsn, self._taken.time, captured.bookmark.version)
-        return CopyJob(captured.stream, query, captured.columns, suffix, part.oid, part.relfilenode)
+        return CopyJob(
+            captured.stream,
+            query,
+            captured.columns,
+            suffix,
+            part.oid,
+            part.relfilenode,
+            self._losses.fail,
+        )
 
     def _finish(self, task: _Range, seconds: float) -> None:
         task.part.finish(task.start, task.end)
