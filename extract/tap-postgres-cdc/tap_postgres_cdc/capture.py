@@ -16,7 +16,6 @@ from tap_postgres_cdc.connection import Connector
 from tap_postgres_cdc.discovery import Publication, discover, with_blocks
 from tap_postgres_cdc.errors import CaptureError, Interrupted
 from tap_postgres_cdc.follow import Follower
-from tap_postgres_cdc.locks import LockPatience
 from tap_postgres_cdc.output import Output
 from tap_postgres_cdc.partitions import Partitions
 from tap_postgres_cdc.planning import CatalogStream, Plan, Planner
@@ -29,6 +28,7 @@ from tap_postgres_cdc.settings import Settings
 from tap_postgres_cdc.snapshot import SnapshotCopy, TakenSnapshot
 from tap_postgres_cdc.state import SlotState, State
 from tap_postgres_cdc.typecatalog import TypeCatalog
+from tap_postgres_cdc.visibility import Patience
 
 logger = logging.getLogger("tap-postgres-cdc")
 
@@ -68,8 +68,10 @@ class Capture:
         self._state = state
         self._output = output
         self._stop = stop
+        self._patience = Patience(stop, settings.wait_minutes)
         self._connector = Connector(settings, stop)
         self._losses = Losses()
+        self._losses.fail = settings.on_bad_value == "fail"
         self._state_at = time.monotonic()
         self._state_bytes = 0
         self._changes = 0
@@ -114,7 +116,7 @@ class Capture:
         """Check server, slot and state; gives the end of the log."""
         prerequisites.check_server(connection)
         found = prerequisites.find_slot(
-            connection, self._settings.slot, is_first_run=self._state.slot is None
+            connection, self._settings.slot, self._stop, is_first_run=self._state.slot is None
         )
         known = self._state.slot
         with closing(self._connector.connect_to_replicate()) as replication:
@@ -172,7 +174,7 @@ class Capture:
             write_state=self._write_state_if_due,
             seen=self._slot.see,
             losses=self._losses,
-            stop=self._stop,
+            patience=self._patience,
         )
         try:
             copy.run(connection, self._connector)
@@ -192,7 +194,7 @@ class Capture:
         plan = planner.plan(publication, types, only)
         taken = None
         if plan.to_copy:
-            visibility.wait_for_running_transactions(connection, self._stop)
+            visibility.wait_for_running_transactions(connection, self._patience)
             sized = with_blocks(connection, (captured.table for captured, _ in plan.to_copy))
             taken = TakenSnapshot.take(connection)
             # The columns have to be those the snapshot sees.
@@ -211,13 +213,17 @@ class Capture:
 
     def _patiently(self, connection: psycopg.Connection, action: Callable[[], _Result]) -> _Result:
         """Do what waits for those who have locked a table, from its beginning if it takes long."""
-        patience = LockPatience(self._settings.wait_minutes, self._stop)
-        while True:
+        results: list[_Result] = []
+
+        def is_done() -> bool:
             try:
-                return action()
+                results.append(action())
             except psycopg.errors.LockNotAvailable:
                 connection.rollback()
-                patience.wait("a table of the publication")
+            return bool(results)
+
+        self._patience.wait(is_done, lambda: "for a lock on a table of the publication")
+        return results[0]
 
     def _mark_absent(self, plan: Plan) -> None:
         """Mark the bookmarks of tables that are left out: changes of them will be missing."""
@@ -260,7 +266,7 @@ class Capture:
                 slot.see(rereader.settle())
                 self._write_state()
 
-        rereader = Rereader(connection, self._stop, settings.wait_minutes)
+        rereader = Rereader(connection, self._patience)
         log = ReplicationStream(
             self._connector, settings.slot, settings.publication, slot.confirmed_lsn
         )
@@ -307,11 +313,5 @@ class Capture:
         self._changes = 0
 
     def _log_losses(self) -> None:
-        for (stream, column), count in sorted(self._losses.items()):
-            logger.warning(
-                "Stream %s, column %s: values that became null, as JSON has no form for them (NaN, "
-                "infinity, 24:00, or a year outside 1 to 9999): %s",
-                stream,
-                column,
-                f"{count:,}",
-            )
+        for line in self._losses.lines():
+            logger.warning("%s", line)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import psycopg
 
 from tap_postgres_cdc.errors import CaptureError, explain
-from tap_postgres_cdc.rows import KeyLossError
+from tap_postgres_cdc.rows import ValueLossError
 from tap_postgres_cdc.sessions import Session, open_session
 from tap_postgres_cdc.settings import Settings, Tls
 
@@ -116,11 +116,11 @@ class Connector:
         """Turn errors of the server, of the connection and of keys into one line.
 
         Raises:
-            CaptureError: Instead of `psycopg.Error` and `KeyLossError`.
+            CaptureError: Instead of `psycopg.Error` and `ValueLossError`.
         """
         try:
             yield
-        except KeyLossError as error:
+        except ValueLossError as error:
             raise CaptureError(str(error)) from error
         except psycopg.Error as error:
             if self._tunnel and (reason := self._tunnel.failure()):

@@ -17,7 +17,7 @@ from typing import IO, Any, cast
 import psycopg
 
 from tap_postgres_cdc.copying import Batch, Copier, CopyJob
-from tap_postgres_cdc.rows import KeyLossError, Losses
+from tap_postgres_cdc.rows import Losses, ValueLossError
 from tap_postgres_cdc.sessions import open_session
 
 
@@ -59,12 +59,12 @@ class RemoteCopier:
 
         Raises:
             WorkerError: The process could not.
-            KeyLossError: A key has a value that records can't hold.
+            ValueLossError: A value can't be written.
         """
         self._send(job)
         while isinstance(answer := self._receive(), Batch):
             yield answer
-        if isinstance(answer, KeyLossError):
+        if isinstance(answer, ValueLossError):
             raise answer
         if isinstance(answer, psycopg.Error):
             raise WorkerError(str(answer), answer)
@@ -115,10 +115,8 @@ def main() -> None:
                     answer(batch)
                 answer(copier.losses)
                 copier.losses.clear()
-            except KeyLossError as error:
-                answer(error)
-            except psycopg.Error as error:
-                answer(type(error)(str(error)))
+            except (psycopg.Error, ValueLossError) as error:
+                answer(type(error)(*error.args))
     except (EOFError, BrokenPipeError):
         # Without waiting for what the server may still be sending.
         os._exit(0)

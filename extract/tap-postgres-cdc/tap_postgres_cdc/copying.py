@@ -36,6 +36,7 @@ class CopyJob(NamedTuple):
         suffix: The end of every record, after the last column's value.
         snapshot: As given by `pg_export_snapshot()`, None for one of its own.
         part: Name, oid and file of what the query should read; None if it does not matter.
+        fail_on_loss: Whether a value that can't be written ends the run.
     """
 
     stream: str
@@ -44,6 +45,7 @@ class CopyJob(NamedTuple):
     suffix: bytes
     snapshot: str | None = None
     part: tuple[str, int, int] | None = None
+    fail_on_loss: bool = False
 
 
 class Outcome(Enum):
@@ -79,8 +81,9 @@ class Copier:
 
         Raises:
             psycopg.Error: The server could not.
-            KeyLossError: A key has a value that records can't hold.
+            ValueLossError: A value can't be written.
         """
+        self.losses.fail = job.fail_on_loss
         connection = self._connection = self._connection or self._connect()
         is_over = False
         try:

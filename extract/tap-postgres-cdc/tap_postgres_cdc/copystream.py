@@ -1,24 +1,30 @@
 """Reading a copy stream as fast as libpq gives it: of COPY, and of streaming replication.
 
-psycopg's own `Cursor.copy` waits for each row anew and knows nothing of replication.
+psycopg's own `Cursor.copy` waits for each row anew and knows nothing of replication. All waiting
+ends as that of `Session` does, with the same errors.
 See https://www.postgresql.org/docs/current/libpq-copy.html.
 """
 
-import select
-from typing import Final
+from typing import Final, cast
 
 import psycopg
 from psycopg import errors, pq
+from psycopg.waiting import Ready, Wait
+
+from tap_postgres_cdc.sessions import Session
 
 _COPYING: Final = (pq.ExecStatus.COPY_OUT, pq.ExecStatus.COPY_BOTH)
+_POLL_SECONDS: Final = 0.2
 
 
 def start(connection: psycopg.Connection, query: str) -> None:
     """Send a query whose answer is a copy stream, and wait until the stream begins.
 
     Raises:
+        Interrupted: The run was asked to stop.
         psycopg.Error: The server refused.
     """
+    _session(connection).listen()
     connection.pgconn.send_query(query.encode())
     result = _result(connection)
     if result is None or result.status not in _COPYING:
@@ -44,29 +50,38 @@ def wait(connection: psycopg.Connection, seconds: float) -> bool:
     """Wait for bytes from the server and take them; False when none came in time.
 
     Raises:
-        psycopg.OperationalError: The connection was lost.
+        Interrupted: The run was asked to stop.
+        psycopg.OperationalError: The server is silent, or the connection was lost.
     """
-    ready, _, _ = select.select([connection.pgconn.socket], [], [], seconds)
-    if ready:
+    is_ready = bool(_session(connection).poll(Wait.R, seconds))
+    if is_ready:
         connection.pgconn.consume_input()
-    return bool(ready)
+    return is_ready
 
 
 def flush(connection: psycopg.Connection) -> None:
     """Send what is waiting to be sent.
 
     Raises:
-        psycopg.OperationalError: The connection was lost.
+        Interrupted: The run was asked to stop.
+        psycopg.OperationalError: The server is silent, or the connection was lost.
     """
     while connection.pgconn.flush():
-        select.select([], [connection.pgconn.socket], [])
+        if _session(connection).poll(Wait.RW, _POLL_SECONDS) & Ready.R:
+            # A server that waits for us to read does not read either.
+            connection.pgconn.consume_input()
 
 
 def _result(connection: psycopg.Connection) -> pq.abc.PGresult | None:
     flush(connection)
     while connection.pgconn.is_busy():
-        wait(connection, 1)
+        wait(connection, _POLL_SECONDS)
     return connection.pgconn.get_result()
+
+
+def _session(connection: psycopg.Connection) -> Session:
+    """Every connection of the tap is one."""
+    return cast("Session", connection)
 
 
 def _error(result: pq.abc.PGresult | None, connection: psycopg.Connection) -> psycopg.Error:

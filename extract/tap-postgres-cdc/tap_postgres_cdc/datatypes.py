@@ -15,7 +15,8 @@ class Datatype(NamedTuple):
     Attributes:
         schema: JSON Schema of a value that is not null.
         expression: Python expression for the JSON of `v`, the server's text as bytes, with the
-            names of the module `values` and with `lost()` for a value that JSON can't hold.
+            names of the module `values` and with `lost()`, or `lost(reason, instead)`, for a value
+            that can't be written.
         escapes: Whether the text can hold what COPY escapes with a backslash.
     """
 
@@ -81,8 +82,8 @@ _BY_NAME: Final[dict[str, Datatype]] = {
         airbyte_type="timestamp_with_timezone",
     ),
     # The text of a json value is what was stored: it can hold line breaks between its tokens.
-    "json": Datatype(_ANY_JSON, "v.translate(ONE_LINE)", escapes=True),
-    "jsonb": Datatype(_ANY_JSON, "v", escapes=True),
+    "json": Datatype(_ANY_JSON, "json_text(v, lost)", escapes=True),
+    "jsonb": Datatype(_ANY_JSON, "v if len(v) <= 1000 else json_value(v, lost)", escapes=True),
 }
 
 

@@ -124,6 +124,13 @@ _ADVICE: Final[list[tuple[str, str]]] = [
             'GRANT CONNECT ON DATABASE "{database}" TO "{username}"'
         ),
     ),
+    (
+        r"(?P<silence>the server has not answered for \S+ s)",
+        (
+            "{silence}: the server at {host}:{port} hangs, or something on the way to it took the "
+            "connection away; run again, and if it stays look at the server's processes and its log"
+        ),
+    ),
     (r"recovery is in progress", "the server is a standby: set host to the primary"),
     (
         r"password authentication failed|no password supplied|SCRAM authentication",

@@ -92,7 +92,7 @@ class Follower:
         self._prefix = self._delete_prefix = b""
         self._renewed_at = time.monotonic()
 
-    def run(self) -> None:  # noqa: C901, PLR0912 - one branch per message, without calls, for speed
+    def run(self) -> None:  # noqa: C901, PLR0912, PLR0915 - a branch per message, for speed
         """Read until the end.
 
         Raises:
@@ -145,6 +145,8 @@ class Follower:
                     self._relate(pgoutput.parse_relation(data))
                 elif kind == _TRUNCATE:
                     self._truncate(data)
+                else:
+                    pgoutput.check_known(kind)
             except KeyLossError as error:
                 # The message is read; without it none that follows for the table is of use.
                 self._leave_out(error)
@@ -273,7 +275,7 @@ class Follower:
 
     def _leave_out(self, error: KeyLossError) -> None:
         for captured in self._tables.values():
-            if captured.stream == getattr(error, "stream", None):
+            if captured.stream == error.stream:
                 captured.leave_out(str(error))
                 self._ignore(captured)
 

@@ -10,6 +10,8 @@ from enum import Enum
 from struct import Struct
 from typing import Final, NamedTuple
 
+from tap_postgres_cdc.errors import CaptureError
+
 # What comes before a message within the copy stream: a type, two LSNs and a time.
 HEADER: Final = 25
 # Where the tuple of an Insert, Update or Delete starts: type, relation, kind of tuple.
@@ -27,6 +29,11 @@ _OID: Final = Struct(">I")
 NULL: Final = ord("n")
 UNCHANGED: Final = ord("u")
 VALUE: Final = ord("t")
+
+
+# Begin, Commit, Origin, Relation, Type, Insert, Update, Delete and Truncate: what protocol
+# version 1 sends to those who do not ask for more.
+KNOWN: Final = frozenset(b"BCORYIUDT")
 
 
 class Missing(Enum):
@@ -63,6 +70,20 @@ class Relation(NamedTuple):
     table: str
     identity: str
     columns: tuple[RelationColumn, ...]
+
+
+def check_known(kind: int) -> None:
+    """Refuse a message of a type that is not `KNOWN`: what it says would be lost.
+
+    Raises:
+        CaptureError: It is not.
+    """
+    if kind not in KNOWN:
+        raise CaptureError(
+            f'the server sent a message of type "{chr(kind)}", which the tap does not know: check '
+            "that the slot was made without two_phase, and that nothing between tap and server "
+            "changes what is sent; or a newer version of the tap may know it"
+        )
 
 
 def parse_begin(data: bytes) -> Begin:

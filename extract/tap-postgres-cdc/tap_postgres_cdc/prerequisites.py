@@ -2,6 +2,7 @@
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,7 +13,7 @@ import psycopg
 from tap_postgres_cdc.captured import Captured, selected_table_columns
 from tap_postgres_cdc.connection import one_row
 from tap_postgres_cdc.discovery import Publication, Table
-from tap_postgres_cdc.errors import CaptureError, slot_lost
+from tap_postgres_cdc.errors import CaptureError, Interrupted, slot_lost
 from tap_postgres_cdc.positions import format_lsn, parse_lsn
 from tap_postgres_cdc.replication import identify_system
 from tap_postgres_cdc.state import SlotState
@@ -25,7 +26,7 @@ _OLDEST_VERSION: Final = 150000
 _BUSY_SECONDS: Final = 15.0
 _SLOT: Final = """
 SELECT plugin, slot_type, database, active_pid, confirmed_flush_lsn::text, wal_status,
-  current_database()
+  two_phase, current_database()
 FROM pg_replication_slots WHERE slot_name = %s
 """
 
@@ -63,10 +64,13 @@ def check_server(connection: psycopg.Connection) -> None:
         logger.warning("The database's encoding is SQL_ASCII: text that is not UTF-8 ends the run")
 
 
-def find_slot(connection: psycopg.Connection, name: str, *, is_first_run: bool) -> Slot:
+def find_slot(
+    connection: psycopg.Connection, name: str, stop: threading.Event, *, is_first_run: bool
+) -> Slot:
     """Read a slot, waiting a while for the client that had it last.
 
     Raises:
+        Interrupted: `stop` was set meanwhile.
         CaptureError: There is none, it is lost or in use, or it is not for this.
     """
     deadline = time.monotonic() + _BUSY_SECONDS
@@ -78,7 +82,7 @@ def find_slot(connection: psycopg.Connection, name: str, *, is_first_run: bool) 
                 f"SELECT pg_create_logical_replication_slot('{name}', 'pgoutput')"
                 + ("" if is_first_run else ", then run with --full-refresh")
             )
-        plugin, kind, database, active_pid, confirmed, wal_status, here = row
+        plugin, kind, database, active_pid, confirmed, wal_status, two_phase, here = row
         if kind != "logical" or plugin != "pgoutput":
             raise CaptureError(
                 f'replication slot "{name}" is {f"for {plugin}" if plugin else "physical"}: set '
@@ -92,6 +96,14 @@ def find_slot(connection: psycopg.Connection, name: str, *, is_first_run: bool) 
             )
         if wal_status == "lost":
             raise slot_lost(name)
+        if two_phase:
+            # Such a slot sends transactions when they are prepared, before they are committed.
+            raise CaptureError(
+                f'replication slot "{name}" was made with two_phase, which is not supported: '
+                f"SELECT pg_drop_replication_slot('{name}'), create it again with "
+                f"SELECT pg_create_logical_replication_slot('{name}', 'pgoutput'), then run with "
+                "--full-refresh"
+            )
         if active_pid is None:
             return Slot(name, parse_lsn(confirmed))
         if time.monotonic() > deadline:
@@ -100,7 +112,8 @@ def find_slot(connection: psycopg.Connection, name: str, *, is_first_run: bool) 
                 f"the other run, or that process with SELECT pg_terminate_backend({active_pid}); "
                 "each pipeline needs a slot of its own"
             )
-        time.sleep(0.2)
+        if stop.wait(0.2):
+            raise Interrupted
 
 
 def current_slot(

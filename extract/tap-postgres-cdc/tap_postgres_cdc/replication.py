@@ -15,7 +15,9 @@ from psycopg import sql
 
 from tap_postgres_cdc import copystream
 from tap_postgres_cdc.connection import Connector
+from tap_postgres_cdc.errors import Interrupted
 from tap_postgres_cdc.positions import format_lsn
+from tap_postgres_cdc.sessions import Session
 
 # A walsender gives up on a client it has not heard of for `wal_sender_timeout`, see `sessions`.
 _STATUS_SECONDS: Final = 5.0
@@ -46,7 +48,7 @@ class ReplicationStream:
         self._connection = connector.connect_to_replicate()
         try:
             start_replication(self._connection, slot, publication, start_lsn)
-        except psycopg.Error:
+        except (psycopg.Error, Interrupted):
             self._connection.close()
             raise
         self.get = self._connection.pgconn.get_copy_data
@@ -63,7 +65,8 @@ class ReplicationStream:
         """Wait for messages; False when none came in time, and the server was asked where it is.
 
         Raises:
-            psycopg.Error: The connection was lost.
+            Interrupted: The run was asked to stop.
+            psycopg.Error: The server is silent although it was asked, or the connection was lost.
         """
         has_messages = copystream.wait(self._connection, seconds)
         if has_messages or self._is_asked:
@@ -120,8 +123,8 @@ class ReplicationStream:
         try:
             self._connection.pgconn.put_copy_end()
             copystream.flush(self._connection)
-        except psycopg.Error:
-            pass  # it was lost already
+        except (psycopg.Error, Interrupted):
+            pass  # it was lost already, or nobody reads it
         self._connection.close()
 
     def _keep_alive(self) -> None:
@@ -129,34 +132,34 @@ class ReplicationStream:
             if self._paused.acquire(blocking=False):
                 try:
                     self.tell_status_if_due()
-                except psycopg.Error:
+                except (psycopg.Error, Interrupted):
                     return  # the caller will find out
                 finally:
                     self._paused.release()
 
 
-def start_replication(
-    connection: psycopg.Connection, slot: str, publication: str, start_lsn: int
-) -> None:
+def start_replication(session: Session, slot: str, publication: str, start_lsn: int) -> None:
     """Start to stream, waiting a while for a slot that another client has just left.
 
     Raises:
+        Interrupted: The run was asked to stop.
         psycopg.Error: The server refused.
     """
     query = sql.SQL(
         "START_REPLICATION SLOT {} LOGICAL {} (proto_version '1', publication_names {})"
     )
     # The publication is a list of identifiers within a literal.
-    name = sql.Identifier(publication).as_string(connection)
+    name = sql.Identifier(publication).as_string()
     command = query.format(sql.Identifier(slot), sql.SQL(format_lsn(start_lsn)), name)
     deadline = time.monotonic() + _BUSY_SECONDS
     while True:
         try:
-            copystream.start(connection, command.as_string(connection))
+            copystream.start(session, command.as_string())
         except psycopg.errors.ObjectInUse:
             if time.monotonic() > deadline:
                 raise
-            time.sleep(0.2)
+            if session.stop.wait(0.2):
+                raise Interrupted from None
         else:
             return
 

@@ -4,7 +4,6 @@ What is read is the value of now, which may be newer than the change; then the l
 change with that value. A row that is gone by now is deleted, or gets another key, by a later one.
 """
 
-import threading
 from collections.abc import Sequence
 from functools import cache
 from typing import Final, NamedTuple, cast
@@ -15,7 +14,6 @@ from psycopg import pq, sql
 from tap_postgres_cdc import visibility
 from tap_postgres_cdc.connection import one_row
 from tap_postgres_cdc.discovery import Table
-from tap_postgres_cdc.locks import LockPatience
 from tap_postgres_cdc.positions import parse_lsn
 from tap_postgres_cdc.relations import Key
 
@@ -64,13 +62,10 @@ class _Comparison(NamedTuple):
 class Rereader:
     """Reads large values by key."""
 
-    def __init__(
-        self, connection: psycopg.Connection, stop: threading.Event, wait_minutes: float
-    ) -> None:
+    def __init__(self, connection: psycopg.Connection, patience: visibility.Patience) -> None:
         """Take a connection that is not in a transaction."""
         self._connection = connection
-        self._stop = stop
-        self._wait_minutes = wait_minutes
+        self._patience = patience
         self._is_settled = True
         self._comparisons = cache(self._read_comparisons)
 
@@ -97,16 +92,21 @@ class Rereader:
             CaptureError: The table was locked for too long.
             psycopg.Error: The server could not.
         """
-        visibility.wait_until_visible(self._connection, xids, self._stop)
-        patience = LockPatience(self._wait_minutes, self._stop)
-        while True:
+        visibility.wait_until_visible(self._connection, xids, self._patience)
+        found: list[dict[Key, Row]] = []
+
+        def is_done() -> bool:
             try:
                 with self._connection.transaction():
-                    return self._read(table, key, columns, rows)
+                    found.append(self._read(table, key, columns, rows))
             except psycopg.errors.LockNotAvailable:
-                patience.wait(f"table {table.full_name}")
+                return False
             except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
                 raise TableGoneError from None
+            return True
+
+        self._patience.wait(is_done, lambda: f"for a lock on table {table.full_name}")
+        return found[0]
 
     def settle(self) -> int:
         """Before a state that is past the changes: what was read must outlive a server's crash.

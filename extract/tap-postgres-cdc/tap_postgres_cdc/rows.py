@@ -9,14 +9,15 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from typing import Any, Final, NamedTuple, Protocol
 
 from tap_postgres_cdc import values
 from tap_postgres_cdc.datatypes import Datatype
 from tap_postgres_cdc.pgoutput import KIND_AND_LENGTH, NULL, TUPLE, VALUE, Values
+from tap_postgres_cdc.values import UNREPRESENTABLE, Loss
 
 _UNESCAPED: Final = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
+_LOST: Final = re.compile(r"\blost\b")
 _ESCAPE: Final = re.compile(rb"\\(.)", re.DOTALL)
 
 
@@ -36,12 +37,44 @@ class Column(NamedTuple):
     is_key: bool
 
 
-class KeyLossError(ValueError):
+class ValueLossError(ValueError):
+    """A value can't be written, and may not be left out.
+
+    Attributes:
+        stream: Name of the stream.
+        column: Name of the column.
+    """
+
+    def __init__(self, message: str, stream: str, column: str) -> None:
+        """Keep where it is; `args` make the same error again in another process."""
+        super().__init__(message, stream, column)
+        self.stream = stream
+        self.column = column
+
+    def __str__(self) -> str:
+        """The message."""
+        return str(self.args[0])
+
+
+class KeyLossError(ValueLossError):
     """A key column holds a value that JSON can't: a null would make one row out of several."""
 
 
-# How many values JSON could not hold, by stream and column.
-Losses = Counter[tuple[str, str]]
+class Losses(Counter[tuple[str, str, Loss]]):
+    """How many values could not be written, by stream, column and why.
+
+    Attributes:
+        fail: Whether the first one ends the run: setting `on_bad_value`.
+    """
+
+    fail: bool = False
+
+    def lines(self) -> list[str]:
+        """A line for each stream, column and reason, without any value."""
+        return [
+            f"Stream {stream}, column {column}: values that {loss.became}, as {loss.why}: {count:,}"
+            for (stream, column, loss), count in sorted(self.items())
+        ]
 
 
 class RowFunction(Protocol):
@@ -77,7 +110,7 @@ def row_functions(stream: str, columns: Sequence[Column], losses: Losses) -> Row
     Args:
         stream: Name of the stream.
         columns: All columns of the relation, in its order.
-        losses: Counts the values that become null because JSON can't hold them.
+        losses: Counts the values that can't be written.
     """
     row = [i for i, column in enumerate(columns) if column.selected]
     key = [i for i, column in enumerate(columns) if column.is_key]
@@ -100,7 +133,7 @@ def copy_function(
         stream: Name of the stream.
         columns: What was selected, in order.
         suffix: The end of every record, after the last column's value.
-        losses: Counts the values that become null because JSON can't hold them.
+        losses: Counts the values that can't be written.
 
     See https://www.postgresql.org/docs/current/sql-copy.html for the text format.
     """
@@ -188,36 +221,46 @@ def _format(stream: str, columns: Sequence[Column]) -> bytes:
 
 
 def _expression(column: Column, i: int) -> str:
-    return column.datatype.expression.replace("lost()", f"lost{i}()")
+    return _LOST.sub(f"lost{i}", column.datatype.expression)
 
 
-def _lose(losses: Losses, stream: str, column: str) -> bytes:
-    losses[stream, column] += 1
-    return b"null"
+class _Lost(NamedTuple):
+    """Called with a value of a column that can't be written; gives what is written instead."""
 
+    losses: Losses
+    stream: str
+    column: str
+    is_key: bool
 
-def _refuse(stream: str, column: str) -> bytes:
-    raise KeyLossError(
-        f"stream {stream}: key column {column} holds a value that JSON can't (NaN, infinity, or a "
-        "year outside 1 to 9999): change the value, or deselect the table"
-    )
+    def __call__(self, loss: Loss = UNREPRESENTABLE, instead: bytes = b"null") -> bytes:
+        holds = (
+            f"column {self.column} holds values that can't be written, as {loss.why}: change them"
+        )
+        if self.is_key:
+            message = f"stream {self.stream}: key {holds}, or deselect the table"
+            raise KeyLossError(message, self.stream, self.column)
+        if self.losses.fail:
+            message = f"stream {self.stream}: {holds}, or set on_bad_value to null"
+            raise ValueLossError(message, self.stream, self.column)
+        self.losses[self.stream, self.column, loss] += 1
+        return instead
 
 
 def _compile(
     source: list[str], stream: str, columns: Sequence[Column], losses: Losses
 ) -> dict[str, Any]:
     names: dict[str, Any] = {
-        "ONE_LINE": values.ONE_LINE,
         "array": values.array,
         "base64": values.base64,
+        "json_text": values.json_text,
+        "json_value": values.json_value,
         "text": values.text,
         "zoned_time": values.zoned_time,
         "unescape": unescape,
         "unpack": KIND_AND_LENGTH.unpack_from,
     }
     for i, column in enumerate(columns):
-        lose = _refuse if column.is_key else partial(_lose, losses)
-        names[f"lost{i}"] = partial(lose, stream, column.name)
+        names[f"lost{i}"] = _Lost(losses, stream, column.name, column.is_key)
     # The source holds names of columns only as literals made by repr().
     exec("\n".join(source), names)  # noqa: S102
     return names

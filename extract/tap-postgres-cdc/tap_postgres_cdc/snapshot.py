@@ -26,7 +26,6 @@ from tap_postgres_cdc.copy_worker import RemoteCopier, WorkerError
 from tap_postgres_cdc.copying import Copier, CopyJob, Outcome
 from tap_postgres_cdc.discovery import Part, Table
 from tap_postgres_cdc.errors import Interrupted
-from tap_postgres_cdc.locks import LockPatience
 from tap_postgres_cdc.output import Output
 from tap_postgres_cdc.positions import Snapshot, parse_lsn
 from tap_postgres_cdc.progress import CopyProgress
@@ -123,7 +122,7 @@ class SnapshotCopy:
         write_state: Callable[[], None],
         seen: Callable[[int], None],
         losses: Losses,
-        stop: threading.Event,
+        patience: visibility.Patience,
     ) -> None:
         """Prepare to copy.
 
@@ -135,8 +134,8 @@ class SnapshotCopy:
             settings: How many at a time, how fast, how long in one snapshot.
             write_state: Called when a range is finished.
             seen: Called with the end of the log as of a new snapshot.
-            losses: Counts the values that became null.
-            stop: Set to end early, with the state of the ranges that are finished.
+            losses: Counts the values that can't be written.
+            patience: With who has locked a table, until the run is asked to stop.
         """
         self._tables = tables
         self._taken = taken
@@ -146,13 +145,14 @@ class SnapshotCopy:
         self._write_state = write_state
         self._seen = seen
         self._losses = losses
-        self._stop = stop
+        self._patience = patience
+        self._stop = patience.stop
         self._failed = threading.Event()
         self._lock = threading.Lock()
         self._range_blocks = FIRST_RANGE_BLOCKS
         self._workers = 1
         self._progress = CopyProgress()
-        self._pace = _Pace(settings.max_rows_per_second, stop)
+        self._pace = _Pace(settings.max_rows_per_second, patience.stop)
         self._renew_at = self._due()
         self._is_renewal_due = False
         self._ranges = self._plan()
@@ -165,7 +165,7 @@ class SnapshotCopy:
             connector: For the connections that copy.
 
         Raises:
-            Interrupted: `stop` was set.
+            Interrupted: The run was asked to stop.
             CaptureError: A table was locked for too long.
             psycopg.Error: The server could not.
         """
@@ -246,24 +246,30 @@ class SnapshotCopy:
             copier.losses.clear()
 
     def _copy(self, copier: Copier | RemoteCopier, task: _Range) -> Outcome | None:
-        """Copy a range, when the table is not locked; None when the run is to end."""
-        patience = LockPatience(self._settings.wait_minutes, self._stop)
-        rows = 0
-        while True:
-            outcome = None
-            for batch in copier.copy(self._job(task)):
-                if self._stop.is_set() or self._failed.is_set():
-                    return None
-                outcome = batch.outcome
-                rows += batch.rows
-                with self._lock:
-                    if batch.rows and not task.captured.is_left_out:
-                        self._output.records(batch.lines)
-                        self._progress.copied(task.captured.table, batch.rows)
-            if outcome is not Outcome.LOCKED:
-                self._pace.keep(rows)
-                return outcome
-            patience.wait(f"table {task.captured.table.full_name}")
+        """Copy a range, once nobody has locked the table; None when the run is to end."""
+        outcomes: list[Outcome | None] = []
+
+        def is_done() -> bool:
+            outcomes.append(self._copy_once(copier, task))
+            return outcomes[-1] is not Outcome.LOCKED
+
+        name = task.captured.table.full_name
+        self._patience.wait(is_done, lambda: f"for a lock on table {name}")
+        return outcomes[-1]
+
+    def _copy_once(self, copier: Copier | RemoteCopier, task: _Range) -> Outcome | None:
+        outcome, rows = None, 0
+        for batch in copier.copy(self._job(task)):
+            if self._stop.is_set() or self._failed.is_set():
+                return None
+            outcome = batch.outcome
+            rows += batch.rows
+            with self._lock:
+                if batch.rows and not task.captured.is_left_out:
+                    self._output.records(batch.lines)
+                    self._progress.copied(task.captured.table, batch.rows)
+        self._pace.keep(rows)
+        return outcome
 
     def _next_range(self) -> _Range | None:
         with self._lock:
@@ -300,7 +306,15 @@ class SnapshotCopy:
         suffix = snapshot_suffix(self._end_lsn, self._taken.time, captured.bookmark.version)
         name = sql.Identifier(part.schema, part.name).as_string()
         wanted = (name, part.oid, part.relfilenode)
-        return CopyJob(captured.stream, query, captured.columns, suffix, self._taken.id, wanted)
+        return CopyJob(
+            captured.stream,
+            query,
+            captured.columns,
+            suffix,
+            self._taken.id,
+            wanted,
+            self._losses.fail,
+        )
 
     def _finish(self, task: _Range, seconds: float) -> None:
         task.part.finish(task.start, task.end)

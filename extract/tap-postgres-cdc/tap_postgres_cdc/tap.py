@@ -5,8 +5,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path, PurePath
 from types import FrameType
@@ -111,7 +111,7 @@ class TapPostgresCDC(Tap):
 
     def connection(self) -> AbstractContextManager[psycopg.Connection]:
         """A connection for queries, see `Connector.session`."""
-        return Connector(self.settings).session()
+        return Connector(self.settings, self._stop).session()
 
     def discover_streams(self) -> list[Stream]:
         """Streams of the publication's tables.
@@ -126,7 +126,7 @@ class TapPostgresCDC(Tap):
             self.logger.warning("%s", warning)
         if file := open_env_file():
             self.logger.warning("Other users of this machine may read %s: chmod 600 %s", file, file)
-        with self.connection() as connection:
+        with self._stopping(), self.connection() as connection:
             publication = discover(
                 connection,
                 TypeCatalog(connection),
@@ -155,11 +155,8 @@ class TapPostgresCDC(Tap):
             CaptureError: Something is wrong.
         """
         try:
-            self._capture().run()
-        except Interrupted:
-            self.logger.info("Stopped as asked; the next run goes on from here")
-            sys.stdout.flush()
-            sys.exit(128 + self._signal)
+            with self._stopping():
+                self._capture().run()
         except BrokenPipeError:
             # Python would complain once more when it closes standard output.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -177,6 +174,16 @@ class TapPostgresCDC(Tap):
         """
         self._capture().check()
         return super().run_sync_dry_run(dry_run_record_limit, streams)
+
+    @contextmanager
+    def _stopping(self) -> Iterator[None]:
+        """End the command when the run was asked to stop."""
+        try:
+            yield
+        except Interrupted:
+            self.logger.info("Stopped as asked; the next run goes on from here")
+            sys.stdout.flush()
+            sys.exit(128 + self._signal)
 
     def _capture(self) -> Capture:
         streams: dict[str, PostgresStream] = {

@@ -4,15 +4,41 @@ import re
 from binascii import b2a_base64, unhexlify
 from collections.abc import Callable
 from functools import cache
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
+
+
+class Loss(NamedTuple):
+    """Why some values can't be written as they are, and what becomes of them; both go on "they"."""
+
+    why: str
+    became: str
+
+
+UNREPRESENTABLE: Final = Loss(
+    "JSON has no form for them (NaN, infinity, 24:00, or a year outside 1 to 9999)", "became null"
+)
+NESTED: Final = Loss("they are nested deeper than 500 levels", "became null")
+SURROGATE: Final = Loss(
+    r"they hold half of a pair of surrogates, such as \ud83d alone", r"got \ufffd in its place"
+)
+
+# Counts a value that can't be written, and gives what is written instead.
+Lost = Callable[[Loss, bytes], bytes]
 
 text: Final[Callable[[str], bytes]] = msgspec.json.Encoder().encode
 
 # Line breaks between the tokens of a JSON text become spaces; inside its strings there are none.
 ONE_LINE: Final = bytes.maketrans(b"\n\r", b"  ")
 
+_SURROGATE: Final = re.compile(
+    rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F]..)|.)", re.DOTALL
+)
+# See https://cloud.google.com/bigquery/docs/reference/standard-sql/data-types#json_type.
+_MOST_LEVELS: Final = 500
+_SQUARE: Final = bytes.maketrans(b"{}", b"[]")
+_NOT_STRUCTURE: Final = bytes({*range(256)} - {*b'{}[]"'})
 _ESCAPED: Final = re.compile(rb"\\(.)", re.DOTALL)
 _TIME_ZONE: Final = re.compile(rb"([+-]\d\d)(:\d\d)?")
 
@@ -29,6 +55,36 @@ def zoned_time(v: bytes) -> bytes | None:
     if offset is None or v[:2] == b"24":
         return None
     return b'"%b%b"' % (v, b"" if offset[2] else b":00")
+
+
+def json_text(v: bytes, lost: Lost) -> bytes:
+    """JSON of a json, which the server stores as it was written."""
+    v = v.translate(ONE_LINE)
+    if b"\\u" in v:
+        mended = _SURROGATE.sub(lambda match: rb"\ufffd" if match[1] else match[0], v)
+        if mended != v:
+            v = lost(SURROGATE, mended)
+    return json_value(v, lost)
+
+
+def json_value(v: bytes, lost: Lost) -> bytes:
+    """JSON of a jsonb, unless BigQuery could not read it."""
+    # Each level takes two characters.
+    if len(v) > 2 * _MOST_LEVELS and v.count(b"[") + v.count(b"{") > _MOST_LEVELS and _is_deep(v):
+        return lost(NESTED, b"null")
+    return v
+
+
+def _is_deep(v: bytes) -> bool:
+    """Whether a JSON text has too many levels: each round takes the innermost away."""
+    unescaped = v.replace(b"\\\\", b"").replace(b'\\"', b"")
+    outside_of_strings = unescaped.translate(_SQUARE, _NOT_STRUCTURE).split(b'"')[::2]
+    brackets = b"".join(outside_of_strings)
+    for _ in range(_MOST_LEVELS):
+        if not brackets:
+            return False
+        brackets = brackets.replace(b"[]", b"")
+    return bool(brackets)
 
 
 def array(v: bytes, delimiter: bytes, item: Callable[[bytes], bytes]) -> bytes:

@@ -9,7 +9,7 @@ from typing import Final
 import psycopg
 
 from tap_postgres_cdc.connection import one_row
-from tap_postgres_cdc.errors import Interrupted
+from tap_postgres_cdc.errors import CaptureError, Interrupted
 from tap_postgres_cdc.positions import Snapshot, parse_lsn
 
 logger = logging.getLogger("tap-postgres-cdc")
@@ -17,12 +17,58 @@ logger = logging.getLogger("tap-postgres-cdc")
 
 _POLL_SECONDS: Final = 0.05
 _REPORT_SECONDS: Final = 10.0
-_OLDEST: Final = """
-SELECT coalesce(string_agg(format('process %s of user %s since %s', pid, usename, xact_start), ', '
-  ORDER BY xact_start), 'prepared transactions')
-FROM (SELECT * FROM pg_stat_activity WHERE xact_start IS NOT NULL AND pid <> pg_backend_pid()
-  AND backend_type = 'client backend' ORDER BY xact_start LIMIT 3) activity
+# Only those that have an id, as they have written, are waited for, in all databases. Every role may
+# see locks and prepared transactions, but of others' sessions only whose they are.
+_HOLDERS: Final = """
+SELECT DISTINCT format('process %%s of %%s in database %%s%%s (SELECT pg_terminate_backend(%%s))',
+    pid, coalesce('user ' || usename, backend_type), datname,
+    ' since ' || date_trunc('second', xact_start), pid) AS holder,
+  xact_start AS since
+FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE locktype = 'transactionid' AND mode = 'ExclusiveLock' AND granted
+  AND age(transactionid) > age(%(newest)s::text::xid)
+UNION ALL
+SELECT format('prepared transaction %%s of user %%s in database %%s since %%s (in that database: '
+    'ROLLBACK PREPARED %%L or COMMIT PREPARED %%L)', gid, owner, database,
+    date_trunc('second', prepared), gid, gid), prepared
+FROM pg_prepared_xacts WHERE age(transaction) > age(%(newest)s::text::xid)
+ORDER BY since LIMIT 5
 """
+
+
+class Patience:
+    """How long a run waits for others: until it is asked to stop, or for so many minutes."""
+
+    def __init__(self, stop: threading.Event, minutes: float) -> None:
+        """Take what ends the waiting; `minutes` is the setting `wait_minutes`."""
+        self.stop = stop
+        self._minutes = minutes
+
+    def wait(self, is_over: Callable[[], bool], what: Callable[[], str]) -> None:
+        """Ask again and again until something is over, and tell of it every ten seconds.
+
+        Args:
+            is_over: Whether it is.
+            what: Goes on after "Waiting".
+
+        Raises:
+            Interrupted: The run was asked to stop.
+            CaptureError: It took too long.
+        """
+        began = time.monotonic()
+        report_at = began + _REPORT_SECONDS
+        while not is_over():
+            now = time.monotonic()
+            if now >= began + 60 * self._minutes:
+                raise CaptureError(
+                    f"gave up after {self._minutes:g} minutes (setting wait_minutes) of waiting "
+                    f"{what()}"
+                )
+            if now >= report_at:
+                logger.info("Waiting %s", what())
+                report_at = now + _REPORT_SECONDS
+            if self.stop.wait(_POLL_SECONDS):
+                raise Interrupted
 
 
 def end_of_log(connection: psycopg.Connection) -> int:
@@ -43,7 +89,7 @@ def current_snapshot(connection: psycopg.Connection) -> Snapshot:
     return Snapshot.parse(one_row(connection, "SELECT pg_current_snapshot()::text")[0])
 
 
-def wait_for_running_transactions(connection: psycopg.Connection, stop: threading.Event) -> None:
+def wait_for_running_transactions(connection: psycopg.Connection, patience: Patience) -> None:
     """Wait until every transaction that is in progress now is over.
 
     The log can hold the commit of a transaction that is still in progress for others: with
@@ -52,33 +98,31 @@ def wait_for_running_transactions(connection: psycopg.Connection, stop: threadin
     is past all that have begun.
 
     Raises:
-        Interrupted: `stop` was set meanwhile.
+        Interrupted: The run was asked to stop.
+        CaptureError: One took too long; the message names it.
     """
     newest = int(one_row(connection, "SELECT pg_current_xact_id()::text")[0])
-    _wait(
+    patience.wait(
         lambda: current_snapshot(connection).xmin > newest,
-        lambda: f"for transactions to end: {one_row(connection, _OLDEST)[0]}",
-        stop,
+        lambda: f"for transactions to end: {_holders(connection, newest)}",
     )
 
 
-def wait_until_visible(
-    connection: psycopg.Connection, xids: set[int], stop: threading.Event
-) -> None:
+def wait_until_visible(connection: psycopg.Connection, xids: set[int], patience: Patience) -> None:
     """Wait until the next query sees transactions whose commit is in the log.
 
     Args:
         connection: Not in a transaction.
         xids: As in Begin messages.
-        stop: Ends the waiting.
+        patience: Ends the waiting.
 
     Raises:
-        Interrupted: `stop` was set meanwhile.
+        Interrupted: The run was asked to stop.
+        CaptureError: It took too long.
     """
-    _wait(
+    patience.wait(
         lambda: all(map(current_snapshot(connection).sees, xids)),
         lambda: "until committed transactions can be seen (is a synchronous standby gone?)",
-        stop,
     )
 
 
@@ -100,11 +144,7 @@ def wait_until_durable(connection: psycopg.Connection) -> None:
         time.sleep(_POLL_SECONDS / 10)
 
 
-def _wait(is_over: Callable[[], bool], what: Callable[[], str], stop: threading.Event) -> None:
-    report_at = time.monotonic() + _REPORT_SECONDS
-    while not is_over():
-        if time.monotonic() >= report_at:
-            logger.info("Waiting %s", what())
-            report_at = time.monotonic() + _REPORT_SECONDS
-        if stop.wait(_POLL_SECONDS):
-            raise Interrupted
+def _holders(connection: psycopg.Connection, newest: int) -> str:
+    """Transactions up to `newest` that are in progress, the oldest first, and what ends each."""
+    rows = connection.execute(_HOLDERS, {"newest": newest & 0xFFFFFFFF}).fetchall()
+    return ", ".join(holder for holder, _ in rows) or "none is left"

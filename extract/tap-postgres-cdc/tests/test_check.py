@@ -22,8 +22,8 @@ from tap_postgres_cdc.commands.administration import ADMIN_URL, administrator, r
 from tap_postgres_cdc.commands.check import check
 from tap_postgres_cdc.commands.cli import lag_command
 from tap_postgres_cdc.commands.findings import Finding, Status, as_text
-from tap_postgres_cdc.commands.inspection import Server
-from tap_postgres_cdc.commands.server_advice import check_version
+from tap_postgres_cdc.commands.inspection import Prepared, Server
+from tap_postgres_cdc.commands.server_advice import check_prepared, check_version
 from tap_postgres_cdc.commands.services import SERVICES
 from tap_postgres_cdc.commands.statements import TableName, Wanted, setup
 from tap_postgres_cdc.connection import Connector
@@ -355,6 +355,30 @@ def test_encoding_that_is_none(partner: Partner) -> None:
     line = partner.line("encoding")
     assert line.status is Status.WARNING
     assert "text that is not UTF-8 ends the run" in line.found
+
+
+def test_slot_for_two_phase_commits(partner: Partner) -> None:
+    slot = partner.source.slot
+    partner.sql(
+        f"SELECT pg_drop_replication_slot('{slot}')",
+        f"SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput', false, true)",
+    )
+    line = partner.line("slot")
+    assert line.status is Status.ERROR
+    assert "was made with two_phase" in line.found
+    assert line.fix
+    partner.sql(*line.fix.sql)
+    assert partner.line("slot").status is Status.OK
+
+
+def test_prepared_transaction_that_is_left_over() -> None:
+    old = Prepared("it's", "app", "shop", 3600)
+    facts = dict.fromkeys(Server._fields) | {"prepared": [old, Prepared("new", "app", "shop", 1)]}
+    (line,) = check_prepared(Server(**facts))  # type: ignore[arg-type]
+    assert line.status is Status.WARNING
+    assert "prepared transaction it's of app in database shop" in line.found
+    assert line.fix
+    assert line.fix.sql == ("ROLLBACK PREPARED 'it''s'",)
 
 
 def test_version_that_is_too_old() -> None:

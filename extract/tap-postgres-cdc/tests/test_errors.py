@@ -8,13 +8,15 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 import pytest
 
 from sandbox.postgres import debian_programs
 from tap_postgres_cdc import prerequisites, replication
+from tap_postgres_cdc.connection import Connector
 from tap_postgres_cdc.errors import CaptureError
+from tap_postgres_cdc.pgoutput import check_known
 from tap_postgres_cdc.replication import ReplicationStream
+from tap_postgres_cdc.settings import read_settings
 
 if TYPE_CHECKING:
     from conftest import NewSource, Source
@@ -163,14 +165,29 @@ def test_slot_read_by_someone_else(captured: Source) -> None:
 def test_slot_in_use(captured: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prerequisites, "_BUSY_SECONDS", 0.5)
     monkeypatch.setattr(replication, "_BUSY_SECONDS", 0.5)
-    url = captured.server.url
-    parameters: dict[str, Any] = {"replication": "database", "autocommit": True}
-    with closing(psycopg.connect(url, dbname=captured.database, **parameters)) as other:
+    with closing(Connector(read_settings(captured.config)).connect_to_replicate()) as other:
         replication.start_replication(other, captured.slot, "oso_publication", 0)
         refuse(captured, "is in use by process .*SELECT pg_terminate_backend")
         monkeypatch.setattr(prerequisites, "_BUSY_SECONDS", 0)
         monkeypatch.setattr(prerequisites, "find_slot", lambda *_, **__: prerequisites.Slot("x", 0))
         refuse(captured, "is in use by process .*SELECT pg_terminate_backend")
+
+
+def test_slot_for_two_phase_commits(source: Source) -> None:
+    source.sql(
+        "CREATE TABLE t (id int PRIMARY KEY)",
+        f"SELECT pg_create_logical_replication_slot('{source.slot}', 'pgoutput', false, true)",
+    )
+    source.publish(slot=False)
+    message = refuse(source, "was made with two_phase, which is not supported")
+    assert "pg_drop_replication_slot" in message
+    assert "--full-refresh" in message
+
+
+@pytest.mark.parametrize("kind", b"bPKrpSEcAM")
+def test_message_that_is_not_known_is_refused(kind: int) -> None:
+    with pytest.raises(CaptureError, match=f'a message of type "{chr(kind)}"'):
+        check_known(kind)
 
 
 def test_slot_of_another_database(captured: Source) -> None:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import signal
+import time
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tap_postgres_cdc import capture, replication, sessions
+from tap_postgres_cdc.errors import CaptureError
+
 if TYPE_CHECKING:
-    from conftest import Source
+    from conftest import NewSource, Source
+
+WAITING = (
+    "SELECT pid FROM pg_stat_activity WHERE application_name = 'tap-postgres-cdc'"
+    " AND wait_event_type = 'Lock'"
+)
 
 
 @pytest.fixture
@@ -76,3 +86,107 @@ def test_environment_and_role_change_nothing_of_what_is_read(
         patch.setitem(os.environ, "PGCLIENTENCODING", "bogus")
         assert table.execute().code == 0
     table.sql("DROP ROLE odd")
+
+
+def test_hanging_backend_ends_the_run(embedded: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "SILENCE_SECONDS", 1)
+    embedded.sql("CREATE TABLE t (id int PRIMARY KEY)")
+    embedded.publish()
+    frozen: list[int] = []
+
+    def freeze(connection: Any, *_: Any) -> None:
+        frozen.append(connection.info.backend_pid)
+        os.kill(frozen[0], signal.SIGSTOP)
+        connection.execute("SELECT 1")
+
+    monkeypatch.setattr(capture, "discover", freeze)
+    try:
+        with pytest.raises(CaptureError, match=r"has not answered for 1 s: the server at .* hangs"):
+            embedded.run()
+    finally:
+        os.kill(frozen[0], signal.SIGCONT)
+
+
+def test_hanging_walsender_ends_the_run(embedded: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "SILENCE_SECONDS", 1)
+    embedded.sql("CREATE TABLE t (id int PRIMARY KEY)")
+    embedded.publish()
+    follow, send_status = capture.Capture._follow, replication.send_status
+    frozen: list[int] = []
+
+    def freeze_first(connection: Any, lsn: int, *, ask: bool = False) -> None:
+        if not frozen:
+            frozen.append(connection.info.backend_pid)
+            os.kill(frozen[0], signal.SIGSTOP)
+        send_status(connection, lsn, ask=ask)
+
+    def follow_on(self: Any, a: Any, b: Any, end: int) -> None:
+        follow(self, a, b, end + 1_000_000)
+
+    monkeypatch.setattr(replication, "send_status", freeze_first)
+    monkeypatch.setattr(capture.Capture, "_follow", follow_on)
+    try:
+        with pytest.raises(CaptureError, match="has not answered for 1 s"):
+            embedded.run()
+    finally:
+        os.kill(frozen[0], signal.SIGCONT)
+
+
+@pytest.mark.parametrize(
+    ("rows", "hangs"), [(10, False), (10, True), (20000, False)], ids=["lock", "hang", "processes"]
+)
+def test_signal_ends_a_run_that_waits(embedded: Source, rows: int, hangs: bool) -> None:
+    """For a lock, here or in the processes that copy, or for a server that says nothing."""
+    embedded.sql(
+        "CREATE TABLE t (id int PRIMARY KEY, t text)",
+        f"INSERT INTO t SELECT i, repeat('x', 1000) FROM generate_series(1, {rows}) i",
+    )
+    embedded.publish()
+    with embedded.connect(autocommit=False) as locker:
+        locker.execute("LOCK TABLE t")
+        process = embedded.start()
+        while not (waiting := embedded.sql(WAITING)):
+            assert process.poll() is None
+            time.sleep(0.02)
+        if hangs:
+            os.kill(waiting[0][0], signal.SIGSTOP)
+        process.terminate()
+        since = time.monotonic()
+        try:
+            _, log = process.communicate(timeout=30)
+            seconds = time.monotonic() - since
+        finally:
+            if hangs:
+                os.kill(waiting[0][0], signal.SIGCONT)
+    assert process.returncode == 143
+    assert log.decode().strip().endswith("Stopped as asked; the next run goes on from here")
+    assert seconds < 2
+
+
+def test_old_transactions_are_waited_for_so_long_and_then_named(own_source: NewSource) -> None:
+    """Also to a role that may not see what others do."""
+    source = own_source("18", settings={"max_prepared_transactions": "5"})
+    source.options["wait_minutes"] = 0.01
+    source.sql(
+        "CREATE TABLE t (id int PRIMARY KEY)",
+        "CREATE ROLE reader LOGIN REPLICATION PASSWORD 'x'",
+        "GRANT SELECT ON t TO reader",
+    )
+    source.publish()
+    source.block |= {"username": "reader", "password": "x"}
+    waited = (
+        r"gave up after 0.01 minutes \(setting wait_minutes\) of waiting for transactions to end"
+    )
+    with source.connect(autocommit=False) as writer:
+        writer.execute("INSERT INTO t VALUES (1)")
+        pid = writer.info.backend_pid
+        named = rf"process {pid} of user postgres .* \(SELECT pg_terminate_backend\({pid}\)\)"
+        with pytest.raises(CaptureError, match=f"{waited}: {named}"):
+            source.run()
+        writer.execute("PREPARE TRANSACTION 'it''s old'")
+    named = r"prepared transaction it's old of user postgres in database tests since \S+ \S+"
+    ends = r"\(in that database: ROLLBACK PREPARED 'it''s old' or COMMIT PREPARED 'it''s old'\)"
+    with pytest.raises(CaptureError, match=rf"{waited}: {named} {ends}"):
+        source.run()
+    source.sql("COMMIT PREPARED 'it''s old'")
+    assert len(source.run().records("t")) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tap_postgres_cdc.errors import CaptureError
+from tap_postgres_cdc.rows import KeyLossError
 
 if TYPE_CHECKING:
     from conftest import Source
@@ -223,11 +225,71 @@ def test_values_that_json_cannot_hold_are_counted(
     assert ": 2,500" in caplog.text
 
 
+BAD_JSON = (
+    ("json", r"""'{"a": "\ud83d", "b": "\ud83d\ude00 \\ud83d", "c": "\ude00x"}'""",
+     {"a": "\ufffd", "b": "\U0001f600 \\ud83d", "c": "\ufffdx"}, True),
+    ("json", "repeat('[', 500) || '1' || repeat(']', 500)", ..., False),
+    ("json", "repeat('[', 501) || '1' || repeat(']', 501)", None, True),
+    ("jsonb", """repeat('{"\\\\\\"[":', 501) || '1' || repeat('}', 501)""", None, True),
+    ("jsonb", """'["' || repeat('[\\"', 600) || '"' || repeat(', {}', 600) || ']'""", ..., False),
+)  # fmt: skip
+
+
+def test_json_that_bigquery_cannot_read_is_mended_and_counted(
+    embedded: Source, caplog: pytest.LogCaptureFixture
+) -> None:
+    columns = ", ".join(f"c{i} {kind}" for i, (kind, *_) in enumerate(BAD_JSON))
+    values = ", ".join(f"({sql})::{kind}" for kind, sql, *_ in BAD_JSON)
+    embedded.sql(f"CREATE TABLE t (id int PRIMARY KEY, {columns})")
+    embedded.publish()
+    embedded.sql(f"INSERT INTO t VALUES (1, {values})")
+    copied = embedded.run()
+    embedded.sql(f"INSERT INTO t VALUES (2, {values})")
+    streamed = embedded.run()
+    for run in (copied, streamed):
+        (record,) = run.records("t")
+        for i, (_, _, expected, is_bad) in enumerate(BAD_JSON):
+            assert record[f"c{i}"] == expected or (expected is ... and record[f"c{i}"])
+            counted = [line for line in caplog.messages if f"column c{i}:" in line]
+            assert len(counted) == 2 * is_bad
+            assert all(line.endswith(": 1") for line in counted)
+    assert any("got \\ufffd in its place, as they hold half" in line for line in caplog.messages)
+    assert any("nested deeper than 500 levels" in line for line in caplog.messages)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_bad_value_ends_the_run_if_it_is_to(embedded: Source, workers: int) -> None:
+    """Also when another process meets it; nothing of what comes after it is in the state."""
+    embedded.options |= {"on_bad_value": "fail", "snapshot_workers": workers}
+    embedded.sql(
+        "CREATE TABLE t (id int PRIMARY KEY, f float8, padding text)",
+        "INSERT INTO t SELECT i, 0, repeat('x', 1000) FROM generate_series(1, 20000) i",
+        "INSERT INTO t VALUES (0, 'NaN')",
+    )
+    embedded.publish()
+    refused = "stream t: column f holds values that can't be written, .*NaN.* on_bad_value to null"
+    with pytest.raises(CaptureError, match=refused):
+        embedded.run()
+    embedded.sql("DELETE FROM t WHERE id = 0")
+    embedded.run()
+    embedded.sql("INSERT INTO t VALUES (0, 'NaN')")
+    with pytest.raises(CaptureError, match=refused):
+        embedded.run()
+    embedded.options["on_bad_value"] = "null"
+    assert [record["id"] for record in embedded.run().records("t")] == [0]
+
+
 def test_a_key_that_json_cannot_hold_ends_the_run(embedded: Source) -> None:
     embedded.sql(
         "CREATE TABLE t (id int, until date, PRIMARY KEY (id, until))",
         "INSERT INTO t VALUES (1, 'infinity'), (1, '2020-01-01')",
     )
     embedded.publish()
-    with pytest.raises(CaptureError, match="key column until"):
+    with pytest.raises(CaptureError, match="key column until") as raised:
         embedded.run()
+    cause = raised.value.__cause__
+    assert isinstance(cause, KeyLossError)
+    assert (cause.stream, cause.column) == ("t", "until")
+    # As it comes from a process that copies.
+    again = pickle.loads(pickle.dumps(type(cause)(*cause.args)))
+    assert (str(again), again.stream, again.column) == (str(cause), "t", "until")

@@ -1,5 +1,6 @@
 """The administrator's connection: what it finds in a database, and running statements on it."""
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -253,6 +254,7 @@ def run_as_role(connector: Connector, statement: Statement) -> None:
     """
     with connector.errors(), closing(connector.connect()) as connection:
         # Making a slot waits for transactions that are running; should we be killed meanwhile, the
-        # server is not to make it for nobody.
+        # server is not to make it for nobody. And nothing is wrong with a server that waits.
+        connection.silence_seconds = math.inf
         connection.execute("SET client_connection_check_interval = '2s'")
         connection.execute(statement.sql.encode())

@@ -3,18 +3,17 @@
 from contextlib import closing
 from datetime import UTC, datetime
 
-import psycopg
-
 from tap_postgres_cdc import prerequisites, visibility
 from tap_postgres_cdc.connection import Connector
 from tap_postgres_cdc.discovery import discover
 from tap_postgres_cdc.facts import TableFacts
+from tap_postgres_cdc.sessions import Session
 from tap_postgres_cdc.settings import Settings
 from tap_postgres_cdc.state import Bookmark, State
 from tap_postgres_cdc.typecatalog import TypeCatalog
 
 
-def adopt(settings: Settings, connector: Connector, connection: psycopg.Connection) -> State:
+def adopt(settings: Settings, connector: Connector, connection: Session) -> State:
     """The state of a pipeline that has copied every table and read the slot up to where it is.
 
     It is right if whoever read the slot has loaded all that they have confirmed, and no longer
@@ -24,7 +23,7 @@ def adopt(settings: Settings, connector: Connector, connection: psycopg.Connecti
         CaptureError: The slot or the publication can't be read.
     """
     prerequisites.check_server(connection)
-    slot = prerequisites.find_slot(connection, settings.slot, is_first_run=True)
+    slot = prerequisites.find_slot(connection, settings.slot, connection.stop, is_first_run=True)
     with closing(connector.connect_to_replicate()) as replication:
         position = prerequisites.current_slot(connection, replication, slot)
     position.see(visibility.end_of_log(connection))

@@ -74,6 +74,7 @@ def _check(
         server_advice.check_writable(server, service, settings.database),
         server_advice.check_encoding(server),
         server_advice.check_wal_level(server, service),
+        *server_advice.check_prepared(server),
         *server_advice.check_role(role, service, refusal, limit=limit, now=datetime.now(UTC)),
         *server_advice.check_headroom(server, service, settings.slot, refusal),
         *_check_tables(settings, connector, connection, role),

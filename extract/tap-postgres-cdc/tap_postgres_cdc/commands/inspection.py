@@ -42,6 +42,9 @@ SELECT current_setting('server_version_num')::int AS version,
   (SELECT coalesce(jsonb_object_agg(name, reset_val || unit), '{}') FROM pg_settings
     WHERE name = ANY (%s) AND reset_val <> '0') AS timeouts,
   (SELECT coalesce(jsonb_agg(rolname), '[]') FROM pg_roles WHERE rolname = ANY (%s)) AS markers,
+  (SELECT coalesce(jsonb_agg(jsonb_build_array(gid, owner, database,
+      extract(epoch FROM clock_timestamp() - prepared)) ORDER BY prepared), '[]')
+    FROM pg_prepared_xacts) AS prepared,
   (SELECT coalesce(jsonb_object_agg(slot_name, active), '{}') FROM pg_replication_slots) AS slots
 """
 
@@ -150,11 +153,21 @@ class Setting(NamedTuple):
     pending: bool
 
 
+class Prepared(NamedTuple):
+    """A transaction that was prepared for a commit in two phases, of any database."""
+
+    gid: str
+    owner: str
+    database: str
+    seconds: float
+
+
 class Server(NamedTuple):
     """The server as a whole.
 
     Attributes:
         timeouts: Those that a session has without our doing, and that would end a run.
+        prepared: Prepared transactions, the oldest first.
         slots: All by name, with whether they are being read.
     """
 
@@ -165,6 +178,7 @@ class Server(NamedTuple):
     wal_senders: int
     settings: Mapping[str, Setting]
     timeouts: Mapping[str, str]
+    prepared: Sequence[Prepared]
     markers: frozenset[str]
     slots: Mapping[str, bool]
 
@@ -258,7 +272,8 @@ def read_server(connection: psycopg.Connection) -> Server:
     row = cursor.execute(_SERVER, [list(_SETTINGS), list(TIMEOUTS), names]).fetchone() or {}
     settings = {name: Setting(*setting) for name, setting in row.pop("settings").items()}
     markers = frozenset(row.pop("markers"))
-    return Server(**row, settings=settings, markers=markers)
+    prepared = [Prepared(*one) for one in row.pop("prepared")]
+    return Server(**row, settings=settings, markers=markers, prepared=prepared)
 
 
 def read_role(connection: psycopg.Connection) -> Role:

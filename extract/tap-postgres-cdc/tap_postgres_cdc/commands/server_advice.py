@@ -17,6 +17,7 @@ _MEGABYTE: Final = 1 << 20
 _PASSWORD_DAYS: Final = 30
 _MAX_SENDERS: Final = "max_wal_senders"
 _ROOM: Final = 5
+_PREPARED_SECONDS: Final = 300
 # Below this share of the allowed WAL a slot is about to be lost.
 _SAFE_SHARE: Final = 0.25
 _LEAST_IDLE_SECONDS: Final = 3 * 86400
@@ -85,6 +86,26 @@ def check_wal_level(server: Server, service: Service) -> Finding:
         return Finding("wal_level", Status.ERROR, found, service.restart())
     fix = service.set_parameter("wal_level", "logical", restart=True)
     return Finding("wal_level", Status.ERROR, f"{found}, but has to be logical", fix)
+
+
+def check_prepared(server: Server) -> list[Finding]:
+    """A first copy waits for every transaction, and nothing ends one that was forgotten."""
+    found = "no prepared transaction is left over"
+    old = [one for one in server.prepared if one.seconds >= _PREPARED_SECONDS]
+    return [
+        Finding(
+            "prepared_transactions",
+            Status.WARNING,
+            f"prepared transaction {one.gid} of {one.owner} in database {one.database} is "
+            f"{duration(one.seconds)} old: a first copy waits until it is over",
+            Fix(
+                f"{one.owner}, in database {one.database},",
+                (f"ROLLBACK PREPARED {literal(one.gid)}",),
+                note="or COMMIT PREPARED, if it should have been committed",
+            ),
+        )
+        for one in old
+    ] or [Finding("prepared_transactions", Status.OK, found)]
 
 
 def check_role(
@@ -198,6 +219,10 @@ def check_slot(
         reason = slot_lost(name).message.split(";")[0]
         fix = Fix(f"the role {role}", (drop, create), "run the pipeline with --full-refresh")
         return [Finding("slot", Status.ERROR, reason, fix)]
+    if slot["two_phase"]:
+        found = f"slot {name} was made with two_phase, which is not supported"
+        fix = Fix(f"the role {role}", (drop, create), "run the pipeline with --full-refresh")
+        return [Finding("slot", Status.ERROR, found, fix)]
     found = f"slot {name} exists, for pgoutput, with {data_size(slot['retained'] or 0)} of WAL"
     details = {"retained_wal_bytes": slot["retained"], "safe_wal_bytes": slot["safe_wal_size"]}
     return [
