@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 from sandbox.bigquery import PROJECT, BigQueryEmulator
@@ -18,6 +23,14 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 TARGET = "target-bigquery"
 DATASET = "pipeline"
+PIPELINE = ("run", "tap-my-postgres-datasource", TARGET)
+# The tap with small ranges and frequent states, so that a short run has many of them.
+EAGER_TAP = f"""#!{sys.executable}
+from tap_postgres_cdc import capture, snapshot, tap
+capture.STATE_SECONDS = 0
+snapshot.FIRST_RANGE_BLOCKS = snapshot._LEAST_BLOCKS = snapshot._MOST_BLOCKS = 8
+tap.TapPostgresCDC.cli()
+"""
 
 
 @pytest.fixture
@@ -94,6 +107,78 @@ def test_warehouse_equals_the_source_after_each_run(
             warehouse, f"SELECT COUNT(*) = COUNT(DISTINCT id) AS once FROM {DATASET}.votes"
         )
         assert keys == {"once": True}
+
+
+@pytest.mark.parametrize("whole_group", [True, False], ids=["Ctrl-C", "the tap alone"])
+def test_a_stopped_first_copy_goes_on_where_its_saved_state_ends(
+    tmp_path: Path, loading: dict[str, str], warehouse: BigQueryEmulator, *, whole_group: bool
+) -> None:
+    with running(embedded_programs()) as server, server.connect() as source:
+        source.execute("CREATE TABLE votes (id int PRIMARY KEY, name text)")
+        source.execute(
+            "INSERT INTO votes SELECT i, repeat('n', 500) FROM generate_series(1, 20000) i"
+        )
+        source.execute("CREATE PUBLICATION oso_publication FOR TABLE votes")
+        source.execute("SELECT pg_create_logical_replication_slot('oso_slot', 'pgoutput')")
+        settings = {**loading, **tap_environ(server, "postgres", PASSWORD)}
+        meltano = _with_eager_tap(tmp_path, settings)
+        meltano.env["TARGET_BIGQUERY_FLUSH_ROWS"] = "500"
+
+        log = _stopped_run(meltano, whole_group=whole_group)
+        assert "once more stops at once" in log if whole_group else "Stopped as asked" in log
+        [loaded] = rows(warehouse, f"SELECT COUNT(*) AS n FROM {DATASET}.votes")
+        assert loaded["n"] < 20000, "it was not stopped"
+        assert f"({loaded['n']:,} in all)" in log, "the target did not load what it had read"
+        bookmark = meltano.state(f"dev:{PIPELINE[1]}-to-{TARGET}")["bookmarks"]["votes"]
+        [end] = bookmark["snapshot"]["next_blocks"].values()
+        copied = source.execute(
+            f"SELECT count(*) FROM votes WHERE ctid < '({int(end)},0)'"
+        ).fetchone()[0]
+        assert 0 < copied <= loaded["n"]
+
+        stopped = datetime.now(UTC)
+        meltano.env["TARGET_BIGQUERY_FLUSH_ROWS"] = "1000000"
+        meltano.run(*PIPELINE)
+        assert _stored(warehouse) == _expected(source)
+        [again] = rows(
+            warehouse,
+            f"SELECT COUNTIF(_sdc_received_at > '{stopped.isoformat()}') AS n FROM {DATASET}.votes",
+        )
+        assert again["n"] == 20000 - copied
+
+
+def _with_eager_tap(folder: Path, settings: dict[str, str]) -> Meltano:
+    meltano = Meltano.in_copy(ROOT, folder, settings)
+    tap = folder / "eager-tap"
+    tap.write_text(EAGER_TAP)
+    tap.chmod(0o755)
+    definition = meltano.root / "extract" / "postgres.meltano.yml"
+    text = definition.read_text().replace("    config:", f"    executable: {tap}\n    config:", 1)
+    definition.write_text(text)
+    return meltano
+
+
+def _stopped_run(meltano: Meltano, *, whole_group: bool) -> str:
+    """Run until a few states are saved, then stop; gives the log."""
+    log: list[str] = []
+    with meltano.start(*PIPELINE) as process:
+        assert process.stderr
+        for line in process.stderr:
+            log.append(line)
+            if sum("Incremental state has been updated" in line for line in log) == 3:
+                break
+        if whole_group:
+            os.killpg(process.pid, signal.SIGINT)
+        else:
+            [tap] = [
+                child
+                for child in psutil.Process(process.pid).children()
+                if any(part.endswith("eager-tap") for part in child.cmdline())
+            ]
+            tap.terminate()
+        log += process.stderr
+    assert process.returncode == 1, "".join(log)
+    return "".join(log)
 
 
 def _expected(source: Any) -> list[dict[str, Any]]:

@@ -2,9 +2,9 @@
 
 import json
 import os
-import signal
 import sys
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -30,6 +30,8 @@ from tap_postgres_cdc.settings import CONFIG_SCHEMA, Settings, read_settings
 from tap_postgres_cdc.state import DAMAGED, State
 from tap_postgres_cdc.streams import PostgresStream
 from tap_postgres_cdc.typecatalog import TypeCatalog
+
+ONE_WISH = 2.0  # seconds in which signals to stop count as one
 
 
 class _TapCommand(SingerCommand, click.Group):
@@ -215,11 +217,18 @@ class TapPostgresCDC(Tap):
         ]
 
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:
-        """Ask the run to end where it is; a second signal ends it at once."""
-        self.logger.info("Stopping; once more ends at once")
-        self._signal = signum
-        self._stop.set()
-        signal.signal(signum, signal.SIG_DFL)
+        """Ask the run to end where it is; a signal that comes later ends it at once.
+
+        Ctrl-C reaches all processes of a terminal, and then Meltano sends each of its own a
+        SIGTERM: what comes within two seconds is the same wish.
+        """
+        now = time.monotonic()
+        if not self._signal:
+            self.logger.info("Stopping; once more ends at once")
+            self._signal, self._stopped_at = signum, now
+            self._stop.set()
+        elif now - self._stopped_at >= ONE_WISH:
+            os._exit(128 + signum)
         del frame
 
 

@@ -31,6 +31,7 @@ from target_bigquery.decoding import (
     decode_message,
 )
 from target_bigquery.errors import TargetError, one_line, shorten
+from target_bigquery.rekeying import keep_apart, remove_rows_of_the_old_key
 from target_bigquery.settings import Settings
 from target_bigquery.streams import Stream, open_stream
 from target_bigquery.tables import DELETE_COLUMNS, TABLE_VERSION, TablePlan, new_delete_column
@@ -315,6 +316,7 @@ class Loader:
         staging = warehouse.staging_name(stream.table, next(self._stagings))
         try:
             warehouse.load(staging, batch.staged_columns(), batch.finish())
+            keep_apart(stream, warehouse, staging)
             load = replace(
                 stream.load,
                 staging=warehouse.path(staging),
@@ -336,6 +338,10 @@ class Loader:
                 f"stream {stream.name!r}: ACTIVATE_VERSION needs the column _sdc_table_version; "
                 "set add_record_metadata: true"
             )
+        try:
+            remove_rows_of_the_old_key(stream, self._warehouse, version)
+        except TargetError as error:
+            raise TargetError(f"stream {stream.name!r}, table {stream.table!r}: {error}") from error
         hard = self._settings.delete_mode == "hard"
         marks = [*stream.load.deletes, *stream.load.revived]
         if not marks and not hard:

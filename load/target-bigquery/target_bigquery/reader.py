@@ -4,12 +4,18 @@ import contextlib
 import os
 import select
 import socket
+import time
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 BLOCK = 1 << 20
 PIPE_SIZE = 1 << 20
 F_SETPIPE_SZ = 1031
+# What a tap that stops as well has yet to write: it is silent then, but Meltano may leave the pipe
+# open. One that does not stop is not waited for.
+SILENCE = 1.0  # seconds
+LAST_SECONDS = 10.0  # of waiting
+LAST_BYTES = 64 << 20
 
 
 class Waker:
@@ -50,7 +56,8 @@ def blocks(
 
     A list is empty when `timeout` seconds have passed or the waker was used.
 
-    The last line may lack its line feed. Ends at the end of input, or when `stopped` says so.
+    The last line may lack its line feed. Ends at the end of input, or, when `stopped` says so, with
+    what the tap still writes; were that left unread, a tap would hang before a full pipe.
     """
     try:
         descriptor = source.fileno()
@@ -59,11 +66,19 @@ def blocks(
         return
     _enlarge(descriptor)
     parts: list[bytes] = []
-    while not stopped():
-        if not _readable(descriptor, waker, timeout()):
+    seconds, size = LAST_SECONDS, LAST_BYTES
+    while seconds > 0 and size > 0:
+        began, stopping = time.monotonic(), stopped()
+        readable = _readable(descriptor, waker, SILENCE if stopping else timeout())
+        waited = time.monotonic() - began
+        seconds -= waited if stopping else 0
+        if not readable:
+            if stopping and waited >= SILENCE:
+                return
             yield []
             continue
         block = os.read(descriptor, BLOCK)
+        size -= len(block) if stopping else 0
         if not block:
             if parts:
                 yield [b"".join(parts)]

@@ -43,6 +43,7 @@ class Load:
     version: str | None = None  # column of the version of the stream that a row is of
     deletes: tuple[str, ...] = ()  # columns of the stream that mark a delete
     metadata: frozenset[str] = frozenset()  # columns that a delete sets, beside order and deletes
+    floor: int | None = None  # rows below this version have another key
     revived: tuple[str, ...] = ()  # columns of the table, not of the stream, that mark a delete
     hard: bool = False
     has_deletes: bool = False
@@ -195,6 +196,16 @@ def remove_older_versions(
     return f"UPDATE {table} SET {mark} = {now} WHERE {older} AND {mark} IS NULL"
 
 
+def least_version(table: str, version_column: str) -> str:
+    """Return the query for the least version of a table's rows: none counts as -1."""
+    return f"SELECT MIN(IFNULL({version_column}, -1)) AS version FROM {table}"
+
+
+def next_version(table: str, version_column: str) -> str:
+    """Return the query for the version above those of a table's rows, NULL without rows."""
+    return f"SELECT MAX(IFNULL({version_column}, -1)) + 1 AS version FROM {table}"
+
+
 def _from_newest(load: Load, column: TargetColumn) -> bool:
     name = column.name
     return name in load.keys or name == load.order or name in load.deletes or name in load.metadata
@@ -270,7 +281,10 @@ def _matches(load: Load) -> str:
             return f"TO_JSON_STRING({ours}) = TO_JSON_STRING({theirs})"
         return f"{ours} = {theirs}"
 
-    return " AND ".join(same(column) for column in _keys(load))
+    matches = [same(column) for column in _keys(load)]
+    if load.version and load.floor is not None:
+        matches.append(f"T.{quoted(load.version)} >= {load.floor}")
+    return " AND ".join(matches)
 
 
 def _keys(load: Load) -> list[TargetColumn]:

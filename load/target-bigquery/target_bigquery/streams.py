@@ -18,13 +18,13 @@ from target_bigquery.tables import (
     DELETE_COLUMNS,
     METADATA,
     TABLE_VERSION,
+    Mark,
     NewColumn,
     StoredTable,
     TablePlan,
     metadata_columns,
     plan,
     table_candidates,
-    table_description,
 )
 from target_bigquery.warehouse import Warehouse
 
@@ -45,6 +45,7 @@ class Stream:
     message: SchemaMessage
     decoder: RecordDecoder
     upsert: bool
+    rekeyed: bool  # the table's rows have another key: no row of the new one is there yet
     load: Load  # for `dataclasses.replace`: the staging table changes from batch to batch
     new_batch: Callable[[datetime], Batch]
     messages: list[Any] = field(default_factory=list)  # decoded, not yet in a batch
@@ -98,14 +99,17 @@ class OpenedStream:
             warehouse.create_table(
                 table,
                 [column for column in self.plan.add if column not in later],
-                description=table_description(self.stream.name),
+                mark=Mark(self.stream.name, self.stream.load.keys),
                 clustering=self.clustering,
                 partitioning=self.partitioning,
             )
             if later:
                 warehouse.change_table(table, TablePlan((), later))
-        elif self.plan.add or self.plan.widen:
+            return
+        if self.plan.add or self.plan.widen:
             warehouse.change_table(table, self.plan)
+        if self.stored.mark is None or self.stored.mark.key is None:
+            warehouse.mark_table(table, Mark(self.stream.name, self.stream.load.keys))
 
 
 def open_stream(
@@ -161,12 +165,15 @@ def open_stream(
             batched_at=now,
         )
 
+    append = settings.write_mode.of(name) == "append"
+    mark = stored.mark if stored and stored.mark else Mark(name)
     stream = Stream(
         name,
         table,
         message,
         decoder,
         upsert,
+        not append and mark.key is not None and set(mark.key) != set(keys),
         Load(
             table=warehouse.path(table),
             staging="",
@@ -175,6 +182,7 @@ def open_stream(
             order=order,
             version=TABLE_VERSION if metadata else None,
             deletes=deletes,
+            floor=mark.floor,
             metadata=metadata_columns([*names, *(METADATA if metadata else ())]),
             revived=needed.revived,
             hard=settings.delete_mode == "hard",
@@ -196,7 +204,7 @@ def _find_table(
     if first.lower() in taken:
         return second, None
     stored = warehouse.table(first) if first in table_names else None
-    if stored is not None and stored.stream not in {None, stream}:
+    if stored is not None and stored.mark is not None and stored.mark.stream != stream:
         return second, None
     return first, stored
 

@@ -1,11 +1,12 @@
 """From a stream's SCHEMA and the table that BigQuery has to a plan of changes.
 
 Which property fills which column is remembered in the table itself: a column whose name is not the
-property's has the property in its description, a table whose name is not the stream's has the
-stream.
+property's has the property in its description, and the table's has the stream, and the key of the
+rows.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,6 +35,7 @@ METADATA: dict[str, BigQueryType] = {
 }
 _PROPERTY = "Singer property "
 _STREAM = "Singer stream "
+_KEY = re.compile(r", key (?P<key>\[.*\])(?: from version (?P<floor>\d+))?")
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,27 @@ class StoredColumn:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """What the description of a table says: whose rows these are, and by which columns they differ.
+
+    Args:
+        stream: fills the table.
+        key: columns; None in tables that were made before it was kept.
+        floor: the key was another below this version of the stream, until one is activated.
+    """
+
+    stream: str
+    key: tuple[str, ...] | None = None
+    floor: int | None = None
+
+
+@dataclass(frozen=True)
 class StoredTable:
     """A table that the dataset has."""
 
     name: str
     columns: tuple[StoredColumn, ...]
-    stream: str | None = None
+    mark: "Mark | None" = None
 
     def column(self, name: str) -> StoredColumn | None:
         """Return the column of that name, in whatever case."""
@@ -93,28 +110,41 @@ def table_candidates(stream: str) -> tuple[str, str]:
     return name, with_digest(name, stream, LONGEST_TABLE)
 
 
-def table_description(stream: str) -> str:
-    """Return the description that marks the table of a stream."""
-    return _STREAM + json.dumps(stream)
+def with_mark(description: str | None, mark: Mark) -> str:
+    """Return a table's description with the mark as its last line; what others wrote stays."""
+    text = _STREAM + json.dumps(mark.stream)
+    if mark.key is not None:
+        text += f", key {json.dumps(mark.key)}"
+    if mark.floor is not None:
+        text += f" from version {mark.floor}"
+    others = [line for line in (description or "").splitlines() if not line.startswith(_STREAM)]
+    return "\n".join([*others, text])
 
 
-def described_stream(description: str | None) -> str | None:
-    """Return the stream that a table's description names, None if it does not."""
-    return _described(_STREAM, description)
+def described_mark(description: str | None) -> Mark | None:
+    """Return the mark in a table's description, None if it has none."""
+    for line in (description or "").splitlines():
+        if line.startswith(_STREAM):
+            try:
+                stream, end = json.JSONDecoder().raw_decode(line, len(_STREAM))
+                rest = _KEY.fullmatch(line, end)
+                if rest is None:
+                    return Mark(str(stream))
+                floor = int(rest["floor"]) if rest["floor"] else None
+                return Mark(str(stream), tuple(json.loads(rest["key"])), floor)
+            except ValueError:
+                return None
+    return None
 
 
 def column_property(name: str, description: str | None) -> str:
     """Return the property that fills a column."""
-    return _described(_PROPERTY, description) or name
-
-
-def _described(prefix: str, description: str | None) -> str | None:
-    if description is None or not description.startswith(prefix):
-        return None
+    if description is None or not description.startswith(_PROPERTY):
+        return name
     try:
-        return str(json.loads(description.removeprefix(prefix)))
+        return str(json.loads(description.removeprefix(_PROPERTY)))
     except ValueError:
-        return None
+        return name
 
 
 def plan(

@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections import Counter
 from types import FrameType
 from typing import IO, Any, ClassVar
@@ -22,6 +23,10 @@ from target_bigquery.loader import Loader
 from target_bigquery.reader import Waker, blocks
 from target_bigquery.settings import SCHEMA, settings
 
+# Ctrl-C reaches all processes of a terminal, and then Meltano sends each of its own a SIGTERM: that
+# is no second wish of the user. It comes within milliseconds, on a busy machine within a second.
+ONE_WISH = 2.0
+
 logger = logging.getLogger(__name__)
 
 
@@ -38,6 +43,7 @@ class TargetBigQuery(Target):
 
     def __init__(self, **options: Any) -> None:
         self._stopped_by: int | None = None
+        self._stopped_at = 0.0
         self._waker: Waker | None = None
         self._loader: Loader | None = None
         super().__init__(**options, message_reader=_Lines(self))
@@ -101,10 +107,13 @@ class TargetBigQuery(Target):
                 waker.close()
 
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        """Stop reading at the first signal, at once at the second."""
+        """Stop with the tap's last line at the first signal, at once at one that comes later."""
+        now = time.monotonic()
         if self._stopped_by is not None:
-            os._exit(128 + signum)
-        self._stopped_by = signum
+            if now - self._stopped_at >= ONE_WISH:
+                os._exit(128 + signum)
+            return
+        self._stopped_by, self._stopped_at = signum, now
         if self._waker is not None:
             self._waker.wake()
         name = signal.Signals(signum).name

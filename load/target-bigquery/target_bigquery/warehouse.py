@@ -30,12 +30,14 @@ from target_bigquery.column_types import BigQueryType, standard_name
 from target_bigquery.errors import TargetError, one_line
 from target_bigquery.settings import Partitioning, Settings
 from target_bigquery.tables import (
+    Mark,
     NewColumn,
     StoredColumn,
     StoredTable,
     TablePlan,
     column_property,
-    described_stream,
+    described_mark,
+    with_mark,
 )
 
 SCOPES = ["https://www.googleapis.com/auth/bigquery", "https://www.googleapis.com/auth/drive"]
@@ -132,7 +134,7 @@ class Warehouse:
             )
             for field in found.schema
         )
-        return StoredTable(name, columns, described_stream(found.description))
+        return StoredTable(name, columns, described_mark(found.description))
 
     def _get_table(self, name: str) -> bigquery.Table | None:
         def get() -> bigquery.Table | None:
@@ -150,14 +152,14 @@ class Warehouse:
         name: str,
         columns: Iterable[NewColumn],
         *,
-        description: str | None = None,
+        mark: Mark | None = None,
         clustering: Iterable[str] = (),
         partitioning: Partitioning | None = None,
         temporary: bool = False,
     ) -> None:
         """Make a table; one that exists already is left as it is."""
         table = bigquery.Table(self._dataset.table(name), [_field(column) for column in columns])
-        table.description = description
+        table.description = with_mark(None, mark) if mark else None
         table.clustering_fields = list(clustering) or None
         if partitioning:
             table.time_partitioning = bigquery.TimePartitioning(
@@ -211,6 +213,19 @@ class Warehouse:
                 self.query(
                     f"ALTER TABLE {path} ADD COLUMN IF NOT EXISTS `{column.name}` {column.type}"
                 )
+
+    def mark_table(self, name: str, mark: Mark) -> None:
+        """Write into the table's description what the loader keeps of its rows."""
+        table = self._get_table(name)
+        if table is None:
+            raise TargetError(f"table {name!r} disappeared while it was being loaded")
+        table.description = with_mark(table.description, mark)
+        self._call(
+            f"change the description of table {name!r}",
+            lambda: self._client.update_table(
+                table, ["description"], timeout=CALL_TIMEOUT, retry=ONCE
+            ),
+        )
 
     def load(self, name: str, columns: Iterable[NewColumn], parquet: IO[bytes]) -> None:
         """Make the content of a staging table the rows of a Parquet file.

@@ -144,20 +144,42 @@ def test_a_state_right_behind_a_flush_does_not_wait_for_the_next(
     assert any(process.stdout.readline() == "3\n" for _ in range(3))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "numbers",
+    [[signal.SIGTERM], [signal.SIGINT, signal.SIGTERM]],
+    ids=["SIGTERM", "Ctrl-C in Meltano"],
+)
 def test_a_signal_ends_with_the_state_of_what_was_read(
-    dataset: Any, start: Callable[..., Process], tmp_path: Path, number: signal.Signals
+    dataset: Any, start: Callable[..., Process], tmp_path: Path, numbers: list[signal.Signals]
 ) -> None:
     process = start()
     send(process, [PLAIN, *rows(0, 5), state(1)])
     time.sleep(0.1)
     wait_for_table(dataset)
     time.sleep(0.5)
-    process.send_signal(number)
+    for number in numbers:
+        process.send_signal(number)
+        time.sleep(0.05)
+    send(process, [*rows(5, 2), state(2)])  # the tap's last lines
     out, _ = process.communicate(timeout=60)
-    assert out == "1\n", (tmp_path / "log").read_text()
-    assert process.returncode == 128 + number
-    assert len(dataset.rows("s")) == 5
+    assert out == "2\n", (tmp_path / "log").read_text()
+    assert process.returncode == 128 + numbers[0]
+    assert len(dataset.rows("s")) == 7
+
+
+def test_a_signal_that_comes_later_ends_at_once(start: Callable[..., Process]) -> None:
+    process = start()
+    send(process, [PLAIN, *rows(0, 5), state(1)])
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    deadline = time.monotonic() + 2.2
+    while time.monotonic() < deadline:  # a tap that does not stop
+        send(process, rows(5, 1))
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(2) == 128 + signal.SIGINT
+    assert process.stdout
+    assert process.stdout.read() == ""
 
 
 def wait_for_table(dataset: Any) -> None:

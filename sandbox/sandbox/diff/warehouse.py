@@ -63,11 +63,18 @@ def find_table(
         except (NotFound, ValueError):
             continue
         return _table(found)
-    described = {_STREAM + json.dumps(stream) for stream in streams}
     for item in client.list_tables(f"{client.project}.{dataset}"):
         found = client.get_table(item)
-        if found.description in described:
+        if _stream(found.description or "") in streams:
             return _table(found)
+    return None
+
+
+def _stream(description: str) -> str | None:
+    for line in description.splitlines():
+        if line.startswith(_STREAM):
+            # The key follows.
+            return str(json.JSONDecoder().raw_decode(line, len(_STREAM))[0])
     return None
 
 
