@@ -10,6 +10,8 @@ import contextlib
 import json
 import logging
 import re
+import shutil
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,14 +20,15 @@ import psycopg
 import pytest
 
 from sandbox.events import EVENTS, RUN, Event, Outcome, When
+from sandbox.events.stage import Stage
 from sandbox.rows import published
-from tap_postgres_cdc import capture, copying, follow, snapshot
+from tap_postgres_cdc import copying, follow, snapshot
 from tap_postgres_cdc.errors import CaptureError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from conftest import Run, Source
+    from conftest import NewSource, Run, Source
 
     from sandbox.postgres import Postgres
 
@@ -115,57 +118,17 @@ class Play:
 
     def __init__(self, source: Source, events: Sequence[Event]) -> None:
         self.source = source
-        self.schemas = {event: f"e{EVENTS.index(event)}" for event in events}
+        self.stage = Stage(source.connect, events)
         self.problems: dict[Event, str] = {}
         self.copied: Counter[str] = Counter()
         self.reasons: dict[str, str] = {}
         self.warnings: list[str] = []
         self.snapshot_rows: Counter[str] = Counter()
-        self._prepare(events[0])
-
-    def _prepare(self, first: Event) -> None:
-        source = self.source
         source.slot = "oso_slot"
-        source.options |= {"stream_name": "schema-table", **dict(first.options)}
-        source.options["snapshot_workers"] = 1
-        homes = self.schemas.values()
-        source.block["schemas"] = ["public", *homes, *(f"{home}_away" for home in homes)]
-        source.sql(
-            "CREATE TABLE other (id int PRIMARY KEY, a int, b text)",
-            "INSERT INTO other SELECT i, i, 'o' || i FROM generate_series(1, 200) i",
-        )
-        for event, schema in self.schemas.items():
-            source.sql(f"CREATE SCHEMA {schema}")
-            self.do(event, event.setup)
-        parameters = f"WITH ({first.parameters})"
-        if first.publication == "FOR ALL TABLES":
-            source.sql(f"CREATE PUBLICATION oso_publication FOR ALL TABLES {parameters}")
-        else:
-            source.sql(f"CREATE PUBLICATION oso_publication FOR TABLE other {parameters}")
-            for event in self.schemas:
-                added = event.publication.replace("FOR", "ALTER PUBLICATION oso_publication ADD")
-                self.do(event, (added,))
-        source.sql("SELECT pg_create_logical_replication_slot('oso_slot', 'pgoutput')")
-
-    def do(self, event: Event, statements: Sequence[str]) -> None:
-        """Run an event's SQL in its schema."""
-        schema = self.schemas[event]
-        with self.source.connect() as connection:
-            connection.execute(f"SET search_path = {schema}")
-            # A run in whose middle this happens may hold a lock, and does not go on meanwhile.
-            connection.execute("SET lock_timeout = '2s'")
-            for statement in statements:
-                connection.execute(re.sub(r"\bhome(?=\b|_)", schema, statement).encode())
-
-    def do_all(self, *parts: str) -> None:
-        for event in self.schemas:
-            for part in parts:
-                self.do(event, getattr(event, part))
-        self.source.sql(
-            "INSERT INTO other SELECT max(id) + 1, 1, 'new' FROM other",
-            "UPDATE other SET a = a + 1 WHERE id % 50 = 0",
-            "DELETE FROM other WHERE id = (SELECT min(id) FROM other)",
-        )
+        source.options |= {"stream_name": "schema-table", "snapshot_workers": 1}
+        source.options |= dict(events[0].options)
+        source.block["schemas"] = self.stage.schemas
+        self.stage.make()
 
     def run(self) -> Run:
         with listening() as heard:
@@ -183,20 +146,20 @@ class Play:
 
     def happen(self) -> None:
         """Let all events happen, with the runs that they need; the tables are equal then."""
-        event, *_ = self.schemas
+        event, *_ = self.stage.homes
         when = event.when
         if when in {When.COPY, When.RANGE}:
             with at(when, self._act):
                 self.run()
-            self.do_all("after")
+            self.stage.change("after")
             self.run()
         elif when is When.STREAM:
             self.run()
             self.copied.clear()
-            self.do_all("before")
+            self.stage.change("before")
             with at(when, self._act):
                 self.run()
-            self.do_all("after")
+            self.stage.change("after")
             self.run()
         else:
             self.run()
@@ -206,29 +169,29 @@ class Play:
             self._between_runs(paused=when is When.PAUSED)
 
     def _act(self, stream: str) -> None:
-        for event, schema in self.schemas.items():
+        for event, schema in self.stage.homes.items():
             if stream in {"", f"{schema}-t"}:
-                self.do(event, event.statements)
+                self.stage.do(event, event.statements)
 
     def _between_runs(self, *, paused: bool) -> None:
-        self.do_all("before")
-        waiting = {event: _phases(event.statements) for event in self.schemas}
+        self.stage.change("before")
+        waiting = {event: _phases(event.statements) for event in self.stage.homes}
         table = "ALTER PUBLICATION oso_publication {} TABLE t"
         while waiting:
             for event, phases in list(waiting.items()):
                 around = ((table.format("DROP"),), (table.format("ADD"),)) if paused else ((), ())
-                self.do(event, (*around[0], *phases.pop(0), *around[1]))
+                self.stage.do(event, (*around[0], *phases.pop(0), *around[1]))
                 if not phases:
                     del waiting[event]
             if waiting:
                 self.run()
-        self.do_all("after")
+        self.stage.change("after")
         self.run()
 
     def check(self) -> None:
         """Compare all tables, and what was copied with what should have been."""
         wrong = self._different_tables()
-        for event, schema in self.schemas.items():
+        for event, schema in self.stage.homes.items():
             mine = {stream: text for stream, text in wrong.items() if _is_of(stream, schema)}
             found = [f"{stream}: {text}" for stream, text in mine.items()]
             found += [self._wrong_copy(event, schema)] if event.when not in IN_THE_MIDDLE else []
@@ -259,7 +222,7 @@ class Play:
         wrong = {}
         kept = {
             f"{schema}-t": [row for (row,) in self.source.sql(f"SELECT to_jsonb(k) FROM ({sql}) k")]
-            for event, schema in self.schemas.items()
+            for event, schema in self.stage.homes.items()
             for sql in event.kept
         }
         schemas = self.source.block["schemas"]
@@ -293,10 +256,10 @@ class Play:
         """One more run with changes copies nothing."""
         for counted in (self.copied, self.reasons, self.snapshot_rows):
             counted.clear()
-        self.do_all("later")
+        self.stage.change("later")
         self.run()
         wrong = self._different_tables()
-        for event, schema in self.schemas.items():
+        for event, schema in self.stage.homes.items():
             for stream in {*wrong, *self.copied}:
                 if _is_of(stream, schema) or stream == OTHER:
                     text = wrong.get(stream) or f"copied: {self.reasons.get(stream)}"
@@ -321,8 +284,8 @@ def refused(play: Play, event: Event) -> str:
     """What is wrong with a refusal, and with what leads out of it."""
     if event.when is not When.FIRST:
         play.run()
-        play.do_all("before")
-    play.do(event, event.statements)
+        play.stage.change("before")
+    play.stage.do(event, event.statements)
     try:
         play.run()
     except CaptureError as error:
@@ -330,7 +293,7 @@ def refused(play: Play, event: Event) -> str:
             return f"refused with other words: {error}"
     else:
         return "not refused"
-    play.do(event, event.remedy)
+    play.stage.do(event, event.remedy)
     play.source.state = None
     play.run()
     return "; ".join(play._different_tables().values())
@@ -387,6 +350,77 @@ def test_event_ends_as_the_page_says(
             if spec and "event" in spec.params and spec.params["version"] == version
         ]
         shared = [other for other in events if together(other) == batch[1]]
-        _found[batch] = outcomes(lambda: source_on(servers[version]), shared)
+
+        def new_source() -> Source:
+            source = source_on(servers[version])
+            drop = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
+            # That of a run that failed is in use until the server notices.
+            while source.sql(
+                f"{drop} WHERE active_pid IS NULL", "SELECT FROM pg_replication_slots"
+            ):
+                time.sleep(0.02)
+            return source
+
+        _found[batch] = outcomes(new_source, shared)
     problem = _found[batch].get(event)
     assert not problem, problem
+
+
+def refusal(source: Source) -> str:
+    with pytest.raises(CaptureError) as refused:
+        source.run()
+    return str(refused.value)
+
+
+def test_state_is_refused_with_a_clone_of_its_database(source: Source) -> None:
+    """Everything but the database's oid is the same: server, tables, log."""
+    source.sql("CREATE TABLE t (id int PRIMARY KEY)", "INSERT INTO t VALUES (1)")
+    source.publish()
+    source.run()
+    with source.server.connect() as server:
+        server.execute("DROP DATABASE IF EXISTS clone")
+        server.execute(f"CREATE DATABASE clone TEMPLATE {source.database}")
+    with source.server.connect("clone") as clone:
+        clone.execute("SELECT pg_create_logical_replication_slot('clone_slot', 'pgoutput')")
+    source.sql("INSERT INTO t VALUES (2)")
+    source.run()
+    source.database, source.slot = "clone", "clone_slot"
+    assert "another database" in refusal(source)
+    source.state = None
+    source.run()
+    assert [row["id"] for row in source.warehouse.rows("t")] == [1]
+    with source.server.connect("clone") as clone:
+        clone.execute("SELECT pg_drop_replication_slot('clone_slot')")
+
+
+@pytest.mark.parametrize("version", ["18", "15"])
+def test_state_is_refused_where_the_timeline_forked_before_it(
+    version: str, own_source: NewSource
+) -> None:
+    """A backup became the server, as a restore makes it; the log that the state is of is lost."""
+    source = own_source(version)
+    source.sql("CREATE TABLE t (id int PRIMARY KEY)", "INSERT INTO t VALUES (1)")
+    source.publish()
+    source.run()
+    server = source.server
+    server.stop()
+    backup = server.folder / "backup"
+    shutil.copytree(server.data, backup)
+    server.start()
+    source.sql("INSERT INTO t VALUES (2)")
+    source.run()
+    server.stop()
+    shutil.rmtree(server.data)
+    backup.rename(server.data)
+    (server.data / "recovery.signal").touch()
+    for path in (server.data, *server.data.rglob("*")):
+        shutil.chown(path, (server.folder).owner())
+    server.settings = {"restore_command": "false"}
+    server.start()
+    # The log of the new timeline goes past where the state is.
+    for i in range(10, 200):
+        source.sql(f"INSERT INTO t VALUES ({i})")
+    assert "timeline" in refusal(source)
+    source.state = None
+    source.run()
+    assert [row["id"] for row in source.warehouse.rows("t")] == [1, *range(10, 200)]

@@ -1,6 +1,6 @@
 """Events of what names a row: primary key, replica identity."""
 
-from typing import Final
+from typing import Any, Final
 
 from sandbox.events.event import RUN, Event, Outcome
 from sandbox.events.shapes import FULL, KEYLESS, PARTED, ROWS, changes, inserts
@@ -29,7 +29,7 @@ COARSE: Final = (
     ROWS,
     "INSERT INTO t SELECT i, -i, 'twice' FROM generate_series(1, 50) i",
 )
-APPENDED: Final = {"after": inserts(1), "later": inserts(2)}
+APPENDED: Final[dict[str, Any]] = {"after": inserts(1), "later": inserts(2)}
 
 EVENTS: Final = (
     Event("Key dropped, rows loaded, the same key made", ALTER,

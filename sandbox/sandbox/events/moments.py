@@ -1,6 +1,6 @@
 """Events in the middle of a run: the snapshot was taken, or the log is being read."""
 
-from typing import Final
+from typing import Any, Final
 
 from sandbox.events.event import Event, Outcome, When
 from sandbox.events.shapes import LARGE, PARTED, changes
@@ -19,7 +19,7 @@ SWAPPED: Final = (
 PARTS: Final = (*PARTED[:4], LARGE[2])
 
 # Name, page, statements, and what else the event needs.
-_EVENTS: Final[tuple[tuple[str, str, tuple[str, ...], dict[str, object]], ...]] = (
+_EVENTS: Final[tuple[tuple[str, str, tuple[str, ...], dict[str, Any]], ...]] = (
     ("Two tables swapped by RENAME", "ALTER TABLE", (
         "ALTER TABLE t RENAME TO x", "ALTER TABLE u RENAME TO t", "ALTER TABLE x RENAME TO u"),
         {"setup": (*LARGE, *SWAPPED), "publication": "FOR TABLE t, u", "affected": ("t", "u")}),
@@ -78,7 +78,7 @@ EVENTS: Final = tuple(
         statements,
         SETTLED,
         when=when,
-        **{  # type: ignore[arg-type]
+        **{
             "setup": LARGE,
             "before": UNCHANGED if when is When.STREAM else (),
             **others,

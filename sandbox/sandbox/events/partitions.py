@@ -1,6 +1,6 @@
 """Events of partitions, whose changes the publication gives as those of the root."""
 
-from typing import Final
+from typing import Any, Final
 
 from sandbox.events.event import RUN, Event, Outcome
 from sandbox.events.shapes import (
@@ -33,7 +33,7 @@ CREATED: Final = (
     "CREATE TABLE t_4 PARTITION OF t FOR VALUES FROM (2000) TO (3000)",
     "INSERT INTO t SELECT i, i, 'new' FROM generate_series(2001, 2100) i",
 )
-KEYLESS: Final = {
+KEYLESS: Final[dict[str, Any]] = {
     "setup": PARTED_KEYLESS,
     "before": inserts(0),
     "after": inserts(1),

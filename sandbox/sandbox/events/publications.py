@@ -1,6 +1,6 @@
 """Events of the publication, the slot and the database: what the log has, and for whom."""
 
-from typing import Final
+from typing import Any, Final
 
 from sandbox.events.event import RUN, Event, Outcome, When
 from sandbox.events.shapes import PARTED, PLAIN, changes
@@ -14,9 +14,7 @@ INSERTS_ONLY: Final = "ALTER PUBLICATION oso_publication SET (publish = 'insert'
 ALL_KINDS: Final = (
     "ALTER PUBLICATION oso_publication SET (publish = 'insert, update, delete, truncate')"
 )
-VIA_PARTITIONS: Final = (
-    "ALTER PUBLICATION oso_publication SET (publish_via_partition_root = false)"
-)
+VIA_PARTITIONS: Final = "ALTER PUBLICATION oso_publication SET (publish_via_partition_root = false)"
 VIA_ROOT: Final = "ALTER PUBLICATION oso_publication SET (publish_via_partition_root = true)"
 DROP_SLOT: Final = "SELECT pg_drop_replication_slot('oso_slot')"
 MAKE_SLOT: Final = "SELECT pg_create_logical_replication_slot('oso_slot', 'pgoutput')"
@@ -32,7 +30,7 @@ MOVED: Final = (
 FILTERED: Final = "ALTER PUBLICATION oso_publication ADD TABLE t WHERE (id > 100)"
 LISTED: Final = "ALTER PUBLICATION oso_publication ADD TABLE t (id, a)"
 # Both tables, as the whole publication is another.
-ALL_TABLES: Final = {"is_alone": True, "spares_other": False}
+ALL_TABLES: Final[dict[str, Any]] = {"is_alone": True, "spares_other": False}
 
 _PUBLICATION: Final = (
     Event("DROP and ADD TABLE, with changes in between", ALTER, (OUT, *changes(3), BACK), COPIED),

@@ -1,6 +1,6 @@
 """Events of tables that leave every value where it is, or take whole columns: no type, no key."""
 
-from typing import Final
+from typing import Any, Final
 
 from sandbox.events.event import RUN, Event, Outcome, When
 from sandbox.events.shapes import (
@@ -18,7 +18,7 @@ EQUAL, COPIED, ABSENT = Outcome.EQUAL, Outcome.COPIED, Outcome.ABSENT
 
 ALTER, VACUUM, CLUSTER, REINDEX = "ALTER TABLE", "VACUUM", "CLUSTER", "REINDEX"
 CHILD: Final = (*PLAIN, "CREATE TABLE child (id int PRIMARY KEY, a int, b text)")
-WITHOUT_A: Final = {"after": key_changes(1), "later": key_changes(2)}
+WITHOUT_A: Final[dict[str, Any]] = {"after": key_changes(1), "later": key_changes(2)}
 UNLOGGED: Final = (
     "ALTER TABLE t SET UNLOGGED",
     "UPDATE t SET a = 1000 WHERE id <= 20",

@@ -1,13 +1,13 @@
 """Events of columns' types, and of the types that an owner makes."""
 
-from typing import Final
+from typing import Any, Final
 
 from sandbox.events.event import RUN, Event, Outcome
 from sandbox.events.shapes import NUMBERS, PARTED
 
 EQUAL, COPIED = Outcome.EQUAL, Outcome.COPIED
 ALTER, TYPE, DOMAIN = "ALTER TABLE", "ALTER TYPE", "ALTER DOMAIN"
-GENERATED: Final = {
+GENERATED: Final[dict[str, Any]] = {
     "parameters": "publish_via_partition_root = true, publish_generated_columns = stored",
     "versions": (18,),
 }
@@ -27,8 +27,7 @@ MOODS: Final = (MOOD, *column("mood", "'sad'"))
 PAIR: Final = ("CREATE TYPE pair AS (x int, y text)", *column("pair", "ROW(i, 'y')::pair"))
 RENAMED: Final = ("ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'",)
 STORED: Final = (
-    "CREATE TABLE t (id int PRIMARY KEY, a int, b text,"
-    " c int GENERATED ALWAYS AS (a * 2) STORED)",
+    "CREATE TABLE t (id int PRIMARY KEY, a int, b text, c int GENERATED ALWAYS AS (a * 2) STORED)",
     "INSERT INTO t SELECT i, i, 'b' || i FROM generate_series(1, 200) i",
 )
 
@@ -59,7 +58,7 @@ _COLUMNS: Final = (
     Event("varchar(20) to varchar(3) USING", ALTER,
         ("ALTER TABLE t ALTER c TYPE varchar(3) USING c::varchar(3)",), COPIED,
         setup=column("varchar(20)", "'long' || i")),
-    Event("text to another collation", ALTER, ("ALTER TABLE t ALTER b TYPE text COLLATE \"C\"",),
+    Event("text to another collation", ALTER, ('ALTER TABLE t ALTER b TYPE text COLLATE "C"',),
         EQUAL),
     Event("text to char(8)", ALTER, ("ALTER TABLE t ALTER c TYPE char(8)",), COPIED,
         setup=column("text", "'c' || i")),
@@ -120,7 +119,8 @@ _TYPES: Final = (
         setup=(MOOD, "CREATE DOMAIN feeling AS mood",
                *column("feeling[]", "ARRAY['sad', 'ok']::feeling[]"))),
     Event("RENAME VALUE of an enum in a composite", TYPE, RENAMED, COPIED,
-        setup=(MOOD, "CREATE TYPE pair AS (x int, m mood)", *column("pair", "ROW(i, 'sad')::pair"))),
+        setup=(MOOD, "CREATE TYPE pair AS (x int, m mood)",
+               *column("pair", "ROW(i, 'sad')::pair"))),
     Event("RENAME VALUE of an enum in a composite in an array in a composite", TYPE, RENAMED,
         COPIED, setup=(MOOD, "CREATE TYPE pair AS (x int, m mood)",
             "CREATE TYPE pairs AS (p pair[])",
@@ -129,8 +129,8 @@ _TYPES: Final = (
         setup=(MOOD, "CREATE TYPE moods AS RANGE (subtype = mood)",
                *column("moods", "moods('sad', 'glad')"))),
     Event("RENAME VALUE of an enum in a multirange", TYPE, RENAMED, COPIED,
-        setup=(MOOD, "CREATE TYPE moods AS RANGE (subtype = mood, multirange_type_name = manymoods)",
-               *column("manymoods", "manymoods(moods('sad', 'glad'))"))),
+        setup=(MOOD, "CREATE TYPE moods AS RANGE (subtype = mood, multirange_type_name = many)",
+               *column("many", "many(moods('sad', 'glad'))"))),
     Event("RENAME VALUE of an enum in the row type of a table", TYPE, RENAMED, COPIED,
         setup=(MOOD, "CREATE TABLE pair (x int, m mood)", *column("pair", "ROW(i, 'sad')::pair"))),
     Event("RENAME VALUE of an enum away and back", TYPE,
