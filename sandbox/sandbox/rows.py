@@ -10,12 +10,13 @@ from psycopg import sql
 _PUBLISHED: Final = """
 SELECT p.schemaname, p.tablename, p.rowfilter, c.relkind = 'p', (
   SELECT coalesce(jsonb_agg(jsonb_build_array(a.attname, CASE
-      WHEN b.typname IN ('numeric', 'money') THEN '{}::text'
+      WHEN b.typname = 'numeric' OR b.typtype = 'c' THEN '{}::text'
       WHEN b.typcategory IN ('N', 'B') THEN '{}'
       WHEN b.typcategory = 'D' OR b.typname = 'jsonb' THEN 'to_jsonb({})'
       WHEN b.typcategory = 'A' AND e.typcategory = 'N' THEN 'to_jsonb({})'
       WHEN b.typcategory = 'A' THEN 'to_jsonb({}::text[])'
-      ELSE '{}::text'
+      -- A cast is not always what the type's output function gives: inet, char(n).
+      ELSE 'to_jsonb({}) #>> ''{{}}'''
     END) ORDER BY a.attnum), '[]')
   FROM pg_attribute a
   JOIN pg_type t ON t.oid = a.atttypid

@@ -16,13 +16,22 @@ SWAPPED: Final = (
     "CREATE TABLE u (id int PRIMARY KEY, a int, b text)",
     "INSERT INTO u SELECT i, -i, repeat('u', 3000) FROM generate_series(1, 300) i",
 )
+SWAP: Final = (
+    "ALTER TABLE t RENAME TO x",
+    "ALTER TABLE u RENAME TO t",
+    "ALTER TABLE x RENAME TO u",
+)
 PARTS: Final = (*PARTED[:4], LARGE[2])
 
 # Name, page, statements, and what else the event needs.
 _EVENTS: Final[tuple[tuple[str, str, tuple[str, ...], dict[str, Any]], ...]] = (
-    ("Two tables swapped by RENAME", "ALTER TABLE", (
-        "ALTER TABLE t RENAME TO x", "ALTER TABLE u RENAME TO t", "ALTER TABLE x RENAME TO u"),
+    ("Two tables swapped by RENAME", "ALTER TABLE", SWAP,
         {"setup": (*LARGE, *SWAPPED), "publication": "FOR TABLE t, u", "affected": ("t", "u")}),
+    ("Two tables swapped by RENAME, and back before the next run", "ALTER TABLE", SWAP, {
+        "setup": (*LARGE, *SWAPPED), "publication": "FOR TABLE t, u", "affected": ("t", "u"),
+        "after": (*SWAP, *changes(1))}),
+    ("A table swapped for one that is not published, and back before the next run",
+        "ALTER TABLE", SWAP, {"setup": (*LARGE, *SWAPPED), "after": (*SWAP, *changes(1))}),
     ("A table swapped for one that is not published", "ALTER TABLE", (
         "ALTER TABLE t RENAME TO x", "ALTER TABLE u RENAME TO t"),
         {"setup": (*LARGE, *SWAPPED), "after": (), "later": ()}),

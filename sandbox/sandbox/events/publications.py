@@ -83,7 +83,7 @@ _PUBLICATION: Final = (
          "ALTER PUBLICATION p RENAME TO oso_publication"), COPIED, affected=(), **ALL_TABLES),
     Event("A publication dropped and made again", "DROP PUBLICATION", REMADE, COPIED,
         versions=(18,), **ALL_TABLES),
-    Event("A publication dropped and made again, on 15", "DROP PUBLICATION", REMADE, REFUSED,
+    Event("A publication dropped and made again", "DROP PUBLICATION", REMADE, REFUSED,
         versions=(15,), is_alone=True, words=r"did not exist when .* --full-refresh",
         remedy=(DROP_SLOT, MAKE_SLOT)),
     Event("A publication dropped", "DROP PUBLICATION", ("DROP PUBLICATION oso_publication",),

@@ -61,7 +61,7 @@ class Stage:
         with self._connect() as connection:
             connection.execute(f"SET search_path = {self.homes[event]}".encode())
             # A run in whose middle this happens may hold a lock, and does not go on meanwhile.
-            connection.execute("SET lock_timeout = '2s'")
+            connection.execute("SET lock_timeout = '1s'")
             for statement in statements:
                 named = re.sub(r"\bhome(?=\b|_)", self.homes[event], statement)
                 connection.execute(named.encode())
