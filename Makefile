@@ -70,8 +70,9 @@ test-bigquery: .venv/.synced ## run the loader's tests against the real service 
 	OSO_TEST_BIGQUERY_PROJECT=$(PROJECT) OSO_TEST_BIGQUERY_DATASET=$(DATASET) \
 		$(BIN)/pytest load/target-bigquery/tests --timeout 1800 $(ARGS)
 
-soak: setup ## break pipelines at random for a while and compare every row (SECONDS=3600)
-	SOAK_SECONDS=$(or $(SECONDS),3600) $(BIN)/pytest tests/test_crashes.py -k soak $(ARGS)
+soak: setup ## work on databases and break pipelines at random, compare every row (SECONDS=3600)
+	SOAK_SECONDS=$$(( $(or $(SECONDS),3600) / 2 )) $(BIN)/pytest -k soak $(ARGS) \
+		extract/tap-postgres-cdc/tests/test_crashes.py tests/test_crashes.py
 
 .venv/.lint: .venv/.synced
 	$(UV) sync --quiet --locked --group lint

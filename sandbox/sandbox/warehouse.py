@@ -1,11 +1,13 @@
 """What Singer messages make of a warehouse: a model in memory, for comparing it with the source."""
 
+import itertools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Key = tuple[str, ...]
+# Names of the key's columns, and their values as JSON.
+Key = tuple[tuple[str, ...], tuple[str, ...]]
 Mode = Literal["soft", "hard", "arrival"]
 
 DELETED = ("_ab_cdc_deleted_at", "_sdc_deleted_at")
@@ -30,13 +32,15 @@ class WarehouseTable:
     order: str | None = None
     properties: set[str] = field(default_factory=set)
     rows: dict[Key, StoredRow] = field(default_factory=dict)
+    numbers: Iterator[int] = field(default_factory=itertools.count)
 
 
 class Warehouse:
     """Tables as a loader would keep them.
 
     Modes: `soft` keeps deleted rows with the order of their delete, `hard` forgets them, and
-    `arrival` also forgets the order, so that the last record wins.
+    `arrival` also forgets the order, so that the last record wins. Rows of a key that is no more
+    the stream's go in any mode when a later version is activated: nothing could delete them.
     """
 
     def __init__(self, mode: Mode = "soft") -> None:
@@ -85,7 +89,8 @@ class Warehouse:
         unknown = set(record) - table.properties
         if unknown:
             raise KeyError(f"{message['stream']}: {unknown} is not in the schema")
-        key = tuple(json.dumps(record[name]) for name in table.key) or (str(len(table.rows)),)
+        values = tuple(json.dumps(record[name]) for name in table.key)
+        key = (table.key, values or (f"{next(table.numbers):09}",))
         order = record[table.order] if table.order and self.mode != "arrival" else ""
         known = table.rows.get(key)
         if known and known.order > order:
@@ -102,7 +107,7 @@ class Warehouse:
     def _activate(self, table: WarehouseTable, version: int) -> None:
         older = [key for key, row in table.rows.items() if row.version < version]
         for key in older:
-            if self.mode == "soft":
+            if self.mode == "soft" and key[0] == table.key:
                 table.rows[key].is_alive = False
             else:
                 del table.rows[key]

@@ -39,6 +39,7 @@ class Writer(threading.Thread):
         seed: Of what it writes.
         ddl: Share of its changes that add a column, and of those that truncate a table.
         commit: `synchronous_commit` of its transactions.
+        has_owner: Whether an owner works on the tables beside it, so that statements can fail.
 
     `count` is the number of transactions, `error` what it failed with, other than a lost server.
     """
@@ -50,12 +51,14 @@ class Writer(threading.Thread):
         *,
         ddl: float = 0.0,
         commit: str = "on",
+        has_owner: bool = False,
     ) -> None:
         super().__init__(daemon=True)
         self.random = random.Random(seed)
         self.connect = connect
         self.ddl = ddl
         self.commit = commit
+        self.has_owner = has_owner
         self.halt = threading.Event()
         self.count = 0
         self.error: BaseException | None = None
@@ -78,8 +81,9 @@ class Writer(threading.Thread):
                     except psycopg.OperationalError:
                         raise
                     except BaseException as error:
-                        self.error = error
-                        raise
+                        if not (self.has_owner and isinstance(error, psycopg.Error)):
+                            self.error = error
+                            raise
                     time.sleep(self.random.random() * 0.02)
             time.sleep(0.05)
 

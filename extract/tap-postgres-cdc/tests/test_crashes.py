@@ -16,10 +16,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
+from sandbox.owner import Owner
+from sandbox.rows import published
 from sandbox.warehouse import Mode, Warehouse
 from sandbox.writers import NAMES, TABLES, Writer
 
@@ -111,37 +115,21 @@ class Pipeline:
 
     def check_tables(self) -> None:
         """Every warehouse has every row of every table, and no other."""
-        for table in NAMES:
-            expected = source_rows(self.source, table)
+        with self.source.connect() as connection:
+            tables = {table.name: table for table in published(connection)}
+        assert tables.keys() == {*NAMES}
+        for table in tables.values():
+            expected = {json.dumps(row, sort_keys=True) for row in table.rows}
             for warehouse in self.warehouses:
-                actual = {json.dumps(row, sort_keys=True) for row in warehouse.rows(table)}
-                actual = {normalised(row, expected) for row in actual}
+                rows = warehouse.rows(table.name)
+                # Without the columns that the source has no more.
+                rows = [{name: row.get(name) for name in table.columns} for row in rows]
+                actual = {json.dumps(row, sort_keys=True) for row in rows}
                 missing, extra = sorted(expected - actual), sorted(actual - expected)
-                where = f"{table}, {warehouse.mode}"
+                where = f"{table.name}, {warehouse.mode}"
                 assert not missing, f"{where}: {len(missing)} missing {missing[:3]}, {extra[:3]}"
                 assert not extra, f"{where}: {len(extra)} extra {extra[:3]}"
-
-
-def normalised(row: str, expected: set[str]) -> str:
-    """A row without the columns that the source has no more."""
-    if row in expected or not expected:
-        return row
-    names = json.loads(next(iter(expected)))
-    return json.dumps({k: v for k, v in json.loads(row).items() if k in names}, sort_keys=True)
-
-
-def source_rows(source: Source, table: str) -> set[str]:
-    with source.connect() as connection:
-        columns = connection.execute(
-            "SELECT attname, atttypid::regtype::text FROM pg_attribute"
-            f" WHERE attrelid = '{table}'::regclass AND attnum > 0 AND NOT attisdropped"
-        ).fetchall()
-        selected = ", ".join(
-            f"{name}::text" if kind == "numeric" else name for name, kind in columns
-        )
-        rows = connection.execute(f"SELECT {selected} FROM {table}").fetchall()  # type: ignore[call-overload,unused-ignore]
-    names = [name for name, _ in columns]
-    return {json.dumps(dict(zip(names, row, strict=True)), sort_keys=True) for row in rows}
+                assert len(rows) == len(table.rows), f"{where}: rows are there twice"
 
 
 def alter_publication(source: Source, action: str, table: str) -> None:
@@ -149,9 +137,19 @@ def alter_publication(source: Source, action: str, table: str) -> None:
 
 
 def play(
-    source: Source, seed: int, *, seconds: float, writers: int = 2, commit: str = "on"
+    source: Source,
+    seed: int,
+    *,
+    seconds: float,
+    writers: int = 2,
+    commit: str = "on",
+    owner_pause: float | None = None,
 ) -> dict[str, Any]:
-    """Write, run, kill and crash for a while; then everything has to be equal."""
+    """Write, run, kill and crash for a while; then everything has to be equal.
+
+    With `owner_pause`, the mean seconds between two of its statements, an owner works on the
+    tables meanwhile.
+    """
     pick = random.Random(seed)
     source.sql(TABLES)
     published = {"plain", "parted"}
@@ -160,10 +158,19 @@ def play(
         " WITH (publish_via_partition_root = true)",
         f"SELECT pg_create_logical_replication_slot('{source.slot}', 'pgoutput')",
     )
-    threads = [
-        Writer(source.connect, seed * 100 + i, ddl=0 if i else 0.01, commit=commit)
+    has_owner = owner_pause is not None
+    threads: list[Writer | Owner] = [
+        Writer(
+            source.connect,
+            seed * 100 + i,
+            ddl=0 if i else 0.01,
+            commit=commit,
+            has_owner=has_owner,
+        )
         for i in range(writers)
     ]
+    if owner_pause is not None:
+        threads.append(Owner(source.connect, seed * 100 + 99, pause=owner_pause))
     pipeline = Pipeline(source, seed)
     for thread in threads:
         thread.start()
@@ -176,8 +183,10 @@ def play(
         if pick.random() < 0.3:
             # A table comes into the publication, or goes and comes back later.
             table = pick.choice(NAMES[1:])  # one is always there
-            alter_publication(source, "DROP" if table in published else "ADD", table)
-            published ^= {table}
+            # The owner may have renamed it for a while.
+            with contextlib.suppress(psycopg.errors.UndefinedTable):
+                alter_publication(source, "DROP" if table in published else "ADD", table)
+                published ^= {table}
     for thread in threads:
         thread.halt.set()
     for thread in threads:
@@ -187,8 +196,14 @@ def play(
         alter_publication(source, "ADD", table)
     pipeline.run("finish")
     pipeline.check_tables()
-    transactions = sum(thread.count for thread in threads)
-    return {**runs, "transactions": transactions, "states": pipeline.states}
+    transactions = sum(thread.count for thread in threads if isinstance(thread, Writer))
+    events = sum((thread.done for thread in threads if isinstance(thread, Owner)), Counter())
+    done = {"transactions": transactions, "states": pipeline.states, "events": events.total()}
+    return {**runs, **done}
+
+
+def test_tables_are_equal_after_any_sequence_of_events_and_crashes(own_source: NewSource) -> None:
+    print(play(own_source("18"), seed=18, seconds=12, owner_pause=0.2))
 
 
 @pytest.mark.parametrize("version", ["18", "15"])
@@ -225,14 +240,17 @@ def test_soak(own_source: NewSource, capsys: pytest.CaptureFixture[str]) -> None
         )
         source = own_source(pick.choice(("18", "15")), settings=settings)
         source.state = None
+        with capsys.disabled():
+            print(f"seed {seed}:", end=" ", flush=True)
         done = play(
             source,
             seed,
             seconds=pick.choice((5, 15, 40)),
             writers=pick.choice((1, 2, 6)),
             commit=pick.choice(("on", "off")),
+            owner_pause=pick.choice((None, 0.1, 0.4, 1.0)),
         )
         with capsys.disabled():
-            print(f"seed {seed}: {done}")
+            print(done, flush=True)
         source.server.remove()
         seed += 1
