@@ -24,6 +24,8 @@ class Captured:
 
     Attributes:
         bookmark: Its place in the state; a FULL_TABLE stream has one that is not kept.
+        known_columns: Names of those that the rows of the log should have: captured by the last run
+            or by the snapshot.
         is_logged: Whether its changes are streamed: LOG_BASED, not FULL_TABLE.
         schema: JSON Schema of its records as last written, empty before the first SCHEMA.
         unexplained: Transactions that may have taken rows away without a trace in the log, unless
@@ -37,6 +39,7 @@ class Captured:
     table: Table
     selection: Selection
     bookmark: Bookmark
+    known_columns: frozenset[str] = frozenset()
     is_logged: bool = True
     schema: JsonSchema = field(default_factory=dict)
     unexplained: set[int] = field(default_factory=set)

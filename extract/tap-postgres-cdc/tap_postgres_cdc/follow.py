@@ -12,9 +12,18 @@ from typing import Final
 
 from tap_postgres_cdc import pgoutput
 from tap_postgres_cdc.captured import Captured
+from tap_postgres_cdc.discovery import TableColumn
 from tap_postgres_cdc.errors import Interrupted
 from tap_postgres_cdc.output import Output
-from tap_postgres_cdc.pgoutput import HEADER, PADDING, TUPLE, Missing, Relation, Values
+from tap_postgres_cdc.pgoutput import (
+    HEADER,
+    PADDING,
+    TUPLE,
+    Missing,
+    Relation,
+    RelationColumn,
+    Values,
+)
 from tap_postgres_cdc.positions import server_time
 from tap_postgres_cdc.records import change_prefix, property_schema, record_schema
 from tap_postgres_cdc.relations import IGNORED, IgnoredRows, RelationRows
@@ -253,15 +262,16 @@ class Follower:
             self._active[oid] = IGNORED
             return IGNORED
         relation = self._relations[oid]
-        if not _has_key(captured, relation):
+        self._types.load(column.type_oid for column in relation.columns)
+        if what := _other(captured, relation, self._types):
             logger.warning(
-                "The key of table %s was another one when rows of it were written: it is copied "
+                "The %s of table %s was another one when rows of it were written: it is copied "
                 "again",
+                what,
                 captured.table.full_name,
             )
             captured.leave_out()
             return self._prepare(oid)
-        self._types.load(column.type_oid for column in relation.columns)
         columns = [captured.column(column, self._types) for column in relation.columns]
         self._announce(captured, columns)
         rows = RelationRows(captured, columns, self._losses)
@@ -342,9 +352,24 @@ class Follower:
                 self._truncated.append(captured)
 
 
-def _has_key(captured: Captured, relation: Relation) -> bool:
-    """Whether a relation identifies rows by the key that records have."""
+def _other(captured: Captured, relation: Relation, types: TypeCatalog) -> str:
+    """What was not as the run found it when rows of a relation were written, empty if all was.
+
+    A column that is new by now, or gone, is no harm. One that has both was renamed.
+    """
+    then = {column.name: column for column in relation.columns}
     identity = {column.name for column in relation.columns if column.in_identity}
-    names = {column.name for column in relation.columns}
     key = {*captured.table.key}
-    return key <= names and (relation.identity not in "di" or not key or identity == key)
+    if not key <= then.keys() or (relation.identity in "di" and key and identity != key):
+        return "key"
+    now = {column.name: column for column in captured.table.columns}
+    for name in captured.known_columns:
+        if name not in then and not then.keys() <= now.keys():
+            return f"name of column {name}"
+        if name in then and _form(types, then[name]) != _form(types, now[name]):
+            return f"type of column {name}"
+    return ""
+
+
+def _form(types: TypeCatalog, column: RelationColumn | TableColumn) -> str:
+    return types.form(column.type_oid, types.newest_label(column.type_oid))

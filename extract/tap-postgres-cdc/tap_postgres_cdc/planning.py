@@ -87,7 +87,8 @@ class Planner:
             fresh = Bookmark(version, TableFacts.of(table, columns, types), {})
             if taken:
                 fresh.handoff = Handoff(taken.seen, taken.until)
-            captured, reason = Captured(table, stream, fresh), "it is new"
+            names = frozenset(column.name for column in columns)
+            captured, reason = Captured(table, stream, fresh, names), "it is new"
             if stream.replication_method == "FULL_TABLE":
                 captured.is_logged = False
                 reason = "its replication method is FULL_TABLE"
@@ -135,6 +136,9 @@ class Planner:
             handoff=known.handoff,
         )
         captured.version = known.version
+        captured.known_columns = frozenset(
+            column.name for column in captured.table.columns if column.attnum in known.facts.columns
+        )
         doubtful = [part for part in verdict.emptied if not self._partitions.is_kept(part)]
         captured.unexplained = {part.changed_by for part in (*doubtful, *verdict.unlogged)}
         # Until the log explains it, and should the run end before that.

@@ -76,7 +76,7 @@ EVENTS: Final = (
     Event("TRUNCATE of a partitioned table", TRUNCATE,
         ("TRUNCATE t", "INSERT INTO t VALUES (1, 1, 'again')"), EQUAL, setup=PARTED),
     Event("TRUNCATE of a partitioned table, then VACUUM FULL", TRUNCATE,
-        ("TRUNCATE t", "INSERT INTO t VALUES (1, 1, 'again')", "VACUUM FULL t"), EQUAL,
+        ("TRUNCATE t", "INSERT INTO t VALUES (1, 1, 'again')", "VACUUM FULL t"), COPIED,
         setup=PARTED),
     Event("CREATE TABLE … PARTITION OF, and rows", CREATE, CREATED, PARTITION, setup=PARTED),
     Event("CREATE TABLE … PARTITION OF, a run, and rows", CREATE,
