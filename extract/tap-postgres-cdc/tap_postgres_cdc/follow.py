@@ -262,7 +262,8 @@ class Follower:
             self._active[oid] = IGNORED
             return IGNORED
         relation = self._relations[oid]
-        self._types.load(column.type_oid for column in relation.columns)
+        columns = (*relation.columns, *captured.table.columns)
+        self._types.load(column.type_oid for column in columns)
         if what := _other(captured, relation, self._types):
             logger.warning(
                 "The %s of table %s was another one when rows of it were written: it is copied "
@@ -272,9 +273,9 @@ class Follower:
             )
             captured.leave_out()
             return self._prepare(oid)
-        columns = [captured.column(column, self._types) for column in relation.columns]
-        self._announce(captured, columns)
-        rows = RelationRows(captured, columns, self._losses)
+        then = [captured.column(column, self._types) for column in relation.columns]
+        self._announce(captured, then)
+        rows = RelationRows(captured, then, self._losses)
         self._prepared[oid] = self._active[oid] = rows
         return rows
 
