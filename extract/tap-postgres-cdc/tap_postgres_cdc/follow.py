@@ -262,8 +262,8 @@ class Follower:
             self._active[oid] = IGNORED
             return IGNORED
         relation = self._relations[oid]
-        columns = (*relation.columns, *captured.table.columns)
-        self._types.load(column.type_oid for column in columns)
+        self._types.load(column.type_oid for column in relation.columns)
+        self._types.load(column.type_oid for column in captured.table.columns)
         if what := _other(captured, relation, self._types):
             logger.warning(
                 "The %s of table %s was another one when rows of it were written: it is copied "
