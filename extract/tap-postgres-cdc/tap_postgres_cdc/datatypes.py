@@ -99,6 +99,13 @@ def scalar(name: str, typmod: int) -> Datatype:
     return _BY_NAME.get(name, TEXT)
 
 
+def without_encoding(datatype: Datatype) -> Datatype:
+    """The same in a database whose encoding is SQL_ASCII: its text may not be UTF-8."""
+    if not datatype.escapes:
+        return datatype
+    return datatype._replace(expression=f"(lambda v: {datatype.expression})(utf8(v, lost))")
+
+
 def _numeric(typmod: int) -> Datatype:
     """See `make_numeric_typmod` in PostgreSQL for how precision and scale share the number."""
     schema: JsonSchema = {

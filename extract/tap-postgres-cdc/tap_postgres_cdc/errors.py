@@ -145,13 +145,6 @@ _ADVICE: Final[list[tuple[str, str]]] = [
         ('database "{database}" does not exist on {host}:{port}: check the setting database'),
     ),
     (
-        r"(?P<reason>invalid byte sequence for encoding[^\n]*)",
-        (
-            "a value is not UTF-8 ({reason}), as the database's encoding is SQL_ASCII: convert the "
-            "values, or leave their column out of the publication or the selection"
-        ),
-    ),
-    (
         r"expected authentication request from server|invalid response to SSL negotiation",
         "what answers at {host}:{port} is not PostgreSQL: check the settings host and port",
     ),

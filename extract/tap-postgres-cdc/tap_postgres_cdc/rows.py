@@ -255,6 +255,7 @@ def _compile(
         "json_text": values.json_text,
         "json_value": values.json_value,
         "text": values.text,
+        "utf8": values.utf8,
         "zoned_time": values.zoned_time,
         "unescape": unescape,
         "unpack": KIND_AND_LENGTH.unpack_from,

@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 import psycopg
 
-from tap_postgres_cdc.datatypes import TEXT, Datatype, array, scalar
+from tap_postgres_cdc.datatypes import TEXT, Datatype, array, scalar, without_encoding
 
 _QUERY: Final = """
 WITH RECURSIVE used(oid) AS (
@@ -55,10 +55,14 @@ class TypeCatalog:
         self.load([oid])
         found = self._types.get(oid)
         if found is None:
-            return TEXT
+            return self._mend(TEXT)
         if found.domain_of:
             return self.datatype(found.domain_of, found.typmod, found.dimensions)
         if found.array_of:
             item = self.datatype(found.array_of, typmod)
             return array(item, dimensions, self._types[found.array_of].delimiter)
-        return scalar(found.name, typmod) if found.is_builtin else TEXT
+        return self._mend(scalar(found.name, typmod) if found.is_builtin else TEXT)
+
+    def _mend(self, datatype: Datatype) -> Datatype:
+        is_ascii = self._connection.info.parameter_status("server_encoding") == "SQL_ASCII"
+        return without_encoding(datatype) if is_ascii else datatype
