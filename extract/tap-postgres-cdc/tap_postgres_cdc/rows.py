@@ -252,6 +252,7 @@ def _compile(
     names: dict[str, Any] = {
         "array": values.array,
         "base64": values.base64,
+        "ONE_LINE": values.ONE_LINE,
         "json_text": values.json_text,
         "json_value": values.json_value,
         "text": values.text,

@@ -93,9 +93,10 @@ def json_value(v: bytes, lost: Lost) -> bytes:
 
 def _is_deep(v: bytes) -> bool:
     """Whether a JSON text has too many levels: each round takes the innermost away."""
-    unescaped = v.replace(b"\\\\", b"").replace(b'\\"', b"")
-    outside_of_strings = unescaped.translate(_SQUARE, _NOT_STRUCTURE).split(b'"')[::2]
-    brackets = b"".join(outside_of_strings)
+    unescaped = v.replace(rb"\\", b"").replace(rb"\"", b"")
+    brackets = unescaped.translate(_SQUARE, _NOT_STRUCTURE).replace(b'""', b"")
+    if b'"' in brackets:  # some are within strings
+        brackets = b"".join(brackets.split(b'"')[::2])
     for _ in range(_MOST_LEVELS):
         if not brackets:
             return False
