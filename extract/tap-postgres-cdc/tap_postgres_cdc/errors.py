@@ -131,6 +131,14 @@ _ADVICE: Final[list[tuple[str, str]]] = [
             "connection away; run again, and if it stays look at the server's processes and its log"
         ),
     ),
+    (
+        r"canceling statement due to lock timeout",
+        (
+            "another session holds a lock on a table, with LOCK or ALTER TABLE: run again when it "
+            "is over; SELECT pid, relation::regclass FROM pg_locks WHERE mode = "
+            "'AccessExclusiveLock' says whose it is"
+        ),
+    ),
     (r"recovery is in progress", "the server is a standby: set host to the primary"),
     (
         r"password authentication failed|no password supplied|SCRAM authentication",

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tap_postgres_cdc import capture, replication, sessions
+from tap_postgres_cdc.connection import Connector
 from tap_postgres_cdc.errors import CaptureError
+from tap_postgres_cdc.settings import read_settings
 
 if TYPE_CHECKING:
     from conftest import NewSource, Source
@@ -170,6 +172,20 @@ def test_signal_ends_a_run_that_waits(
     assert process.returncode == 143
     assert log.decode().strip().endswith("Stopped as asked; the next run goes on from here")
     assert seconds < 2
+
+
+def test_lock_of_another_session_is_not_waited_for_long(embedded: Source) -> None:
+    embedded.sql("CREATE TABLE t (id int PRIMARY KEY)")
+    connector = Connector(read_settings(embedded.config))
+    with embedded.connect(autocommit=False) as holder, connector.session() as session:
+        holder.execute("LOCK TABLE t")
+        since = time.monotonic()
+        with (
+            pytest.raises(CaptureError, match="another session holds a lock"),
+            connector.errors(),
+        ):
+            session.execute("TABLE public.t")
+    assert 1 < time.monotonic() - since < 4
 
 
 def test_old_transactions_are_waited_for_so_long_and_then_named(own_source: NewSource) -> None:
