@@ -39,6 +39,9 @@ _FINITE: Final = "v[-1] < 58"
 # A year of four digits has its dash at the fifth place, a date before our era ends in BC.
 _IN_RANGE: Final = "v[4] == 45 and v[-1] != 67"
 
+# What is that short has no more than 500 levels, and is not looked at any further.
+_SHALLOW: Final = "len(v) <= 1000"
+
 TEXT: Final = Datatype({"type": ["string"]}, "text(v.decode())", escapes=True)
 _INTEGER: Final = Datatype({"type": ["integer"], "airbyte_type": "integer"}, "v")
 _NUMBER: Final = Datatype({"type": ["number"]}, f"v if {_FINITE} else lost()")
@@ -82,8 +85,12 @@ _BY_NAME: Final[dict[str, Datatype]] = {
         airbyte_type="timestamp_with_timezone",
     ),
     # The text of a json value is what was stored: it can hold line breaks between its tokens.
-    "json": Datatype(_ANY_JSON, "json_text(v, lost)", escapes=True),
-    "jsonb": Datatype(_ANY_JSON, "v if len(v) <= 1000 else json_value(v, lost)", escapes=True),
+    "json": Datatype(
+        _ANY_JSON,
+        rf"v.translate(ONE_LINE) if {_SHALLOW} and b'\\u' not in v else json_text(v, lost)",
+        escapes=True,
+    ),
+    "jsonb": Datatype(_ANY_JSON, f"v if {_SHALLOW} else json_value(v, lost)", escapes=True),
 }
 
 
@@ -97,6 +104,13 @@ def scalar(name: str, typmod: int) -> Datatype:
     if name == "numeric":
         return _numeric(typmod)
     return _BY_NAME.get(name, TEXT)
+
+
+def without_encoding(datatype: Datatype) -> Datatype:
+    """The same in a database whose encoding is SQL_ASCII: its text may not be UTF-8."""
+    if not datatype.escapes:
+        return datatype
+    return datatype._replace(expression=f"(lambda v: {datatype.expression})(utf8(v, lost))")
 
 
 def _numeric(typmod: int) -> Datatype:

@@ -131,6 +131,14 @@ _ADVICE: Final[list[tuple[str, str]]] = [
             "connection away; run again, and if it stays look at the server's processes and its log"
         ),
     ),
+    (
+        r"canceling statement due to lock timeout",
+        (
+            "another session holds a lock on a table, with LOCK or ALTER TABLE: run again when it "
+            "is over; SELECT pid, relation::regclass FROM pg_locks WHERE mode = "
+            "'AccessExclusiveLock' says whose it is"
+        ),
+    ),
     (r"recovery is in progress", "the server is a standby: set host to the primary"),
     (
         r"password authentication failed|no password supplied|SCRAM authentication",
@@ -143,13 +151,6 @@ _ADVICE: Final[list[tuple[str, str]]] = [
     (
         r'database "(?P<database>[^"]+)" does not exist',
         ('database "{database}" does not exist on {host}:{port}: check the setting database'),
-    ),
-    (
-        r"(?P<reason>invalid byte sequence for encoding[^\n]*)",
-        (
-            "a value is not UTF-8 ({reason}), as the database's encoding is SQL_ASCII: convert the "
-            "values, or leave their column out of the publication or the selection"
-        ),
     ),
     (
         r"expected authentication request from server|invalid response to SSL negotiation",

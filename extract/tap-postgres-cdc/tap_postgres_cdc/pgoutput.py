@@ -139,4 +139,5 @@ def parse_tuple(data: bytes, at: int) -> tuple[Values, int]:
 
 def _string(data: bytes, at: int) -> tuple[str, int]:
     end = data.index(b"\0", at)
-    return data[at:end].decode(), end + 1
+    # Where the encoding is SQL_ASCII, names of tables that nobody selected may be anything.
+    return data[at:end].decode(errors="replace"), end + 1

@@ -61,7 +61,9 @@ def check_server(connection: psycopg.Connection) -> None:
             "parameter and a reboot)"
         )
     if encoding == "SQL_ASCII":
-        logger.warning("The database's encoding is SQL_ASCII: text that is not UTF-8 ends the run")
+        logger.warning(
+            "The database's encoding is SQL_ASCII: where text is not UTF-8 it gets U+FFFD"
+        )
 
 
 def find_slot(

@@ -252,9 +252,11 @@ def _compile(
     names: dict[str, Any] = {
         "array": values.array,
         "base64": values.base64,
+        "ONE_LINE": values.ONE_LINE,
         "json_text": values.json_text,
         "json_value": values.json_value,
         "text": values.text,
+        "utf8": values.utf8,
         "zoned_time": values.zoned_time,
         "unescape": unescape,
         "unpack": KIND_AND_LENGTH.unpack_from,

@@ -11,7 +11,9 @@ from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import psycopg
-from psycopg.abc import PQGen
+from psycopg import sql
+from psycopg.abc import Buffer, Params, PQGen, QueryNoTemplate
+from psycopg.adapt import Loader
 from psycopg.rows import RowFactory, TupleRow, tuple_row
 from psycopg.waiting import Ready, Wait
 
@@ -51,6 +53,9 @@ TIMEOUTS: Final = {
     for name, value in _SETTINGS.items()
     if name.endswith("_timeout") and name != "wal_sender_timeout"
 }
+# psycopg's number for all types that have no loader of their own.
+_OTHER_TYPES: Final = 0
+_NO_ENCODING: Final = "SQL_ASCII"
 _SINCE_VERSION: Final = {"transaction_timeout": 170000}
 
 # Nobody waits longer than `lock_timeout` for a lock, so a server that is silent for that long is
@@ -83,6 +88,25 @@ class Session(psycopg.Connection[TupleRow]):
         self.while_waiting: Callable[[], None] = _nothing
         self._silent = self._stopping = 0.0
         self._is_interrupted = False
+        self._has_encoding = True
+
+    def take_bytes(self) -> None:
+        """Read text that may not be UTF-8, of a database whose encoding is SQL_ASCII.
+
+        psycopg would give it as bytes, and take no names but those of ASCII.
+        """
+        self._has_encoding = False
+        for kind in ("text", "name", "varchar", "bpchar", '"char"', _OTHER_TYPES):
+            self.adapters.register_loader(kind, _TextLoader)
+
+    def execute(  # type: ignore[override]  # psycopg also takes templates
+        self, query: QueryNoTemplate, params: Params | None = None, **options: Any
+    ) -> psycopg.Cursor[TupleRow]:
+        """Run a query, see `psycopg.Connection.execute`."""
+        if not self._has_encoding and not isinstance(query, bytes):
+            text = query.as_string() if isinstance(query, sql.Composable) else str(query)
+            query = text.encode()
+        return super().execute(query, params, **options)
 
     def wait(
         self,
@@ -157,6 +181,14 @@ class Session(psycopg.Connection[TupleRow]):
             self.cancel_safe(timeout=_CANCEL_SECONDS)
 
 
+class _TextLoader(Loader):
+    """Text that is UTF-8 as far as one can tell."""
+
+    def load(self, data: Buffer) -> str:
+        """Decode it."""
+        return bytes(data).decode(errors="replace")
+
+
 def open_session(
     parameters: Mapping[str, Any],
     stop: threading.Event | None = None,
@@ -181,7 +213,14 @@ def open_session(
     session = _connect(parameters, stop, while_waiting)
     session.stop, session.while_waiting = stop, while_waiting
     try:
-        session.execute(_statements(session.info.server_version))
+        is_ascii = session.info.parameter_status("server_encoding") == _NO_ENCODING
+        changes = {"client_encoding": _NO_ENCODING} if is_ascii else {}
+        if "replication" in parameters:
+            # Nobody could ask again for a lock that the decoding of the log needs.
+            changes["lock_timeout"] = "0"
+        session.execute(_statements(session.info.server_version, changes))
+        if is_ascii:
+            session.take_bytes()
     except BaseException:
         session.close()
         raise
@@ -215,11 +254,11 @@ def _connect(
     return opened[0]
 
 
-def _statements(version: int) -> bytes:
+def _statements(version: int, changes: Mapping[str, str]) -> bytes:
     """SQL of all settings, for one round trip."""
     return "; ".join(
         f"SET {name} = '{value}'"
-        for name, value in _SETTINGS.items()
+        for name, value in {**_SETTINGS, **changes}.items()
         if version >= _SINCE_VERSION.get(name, 0)
     ).encode()
 

@@ -174,8 +174,9 @@ class TapPostgresCDC(Tap):
         Raises:
             CaptureError: Something is wrong.
         """
-        self._capture().check()
-        return super().run_sync_dry_run(dry_run_record_limit, streams)
+        with self._stopping():
+            self._capture().check()
+            return super().run_sync_dry_run(dry_run_record_limit, streams)
 
     @contextmanager
     def _stopping(self) -> Iterator[None]:

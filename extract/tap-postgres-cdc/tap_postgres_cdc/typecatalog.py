@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 import psycopg
 
-from tap_postgres_cdc.datatypes import TEXT, Datatype, array, scalar
+from tap_postgres_cdc.datatypes import TEXT, Datatype, array, scalar, without_encoding
 
 # Types, and what the text of their values is made of: base types, elements, attributes, ranges.
 _QUERY: Final = """
@@ -87,13 +87,13 @@ class TypeCatalog:
         self.load([oid])
         found = self._types.get(oid)
         if found is None:
-            return TEXT
+            return self._mend(TEXT)
         if found.domain_of:
             return self.datatype(found.domain_of, found.typmod, found.dimensions)
         if found.array_of:
             item = self.datatype(found.array_of, typmod)
             return array(item, dimensions, self._types[found.array_of].delimiter)
-        return scalar(found.name, typmod) if found.is_builtin else TEXT
+        return self._mend(scalar(found.name, typmod) if found.is_builtin else TEXT)
 
     def newest_label(self, oid: int) -> int:
         """The greatest oid among the labels of the enums that a type is made of, 0 if none."""
@@ -122,6 +122,10 @@ class TypeCatalog:
             return f"{oid}={','.join(known)}"
         parts = ",".join(self.form(part, newest_label) for part in _parts(found))
         return f"{0 if found.array_of else oid}({found.attributes or ''}{parts})"
+
+    def _mend(self, datatype: Datatype) -> Datatype:
+        is_ascii = self._connection.info.parameter_status("server_encoding") == "SQL_ASCII"
+        return without_encoding(datatype) if is_ascii else datatype
 
 
 def _parts(found: _Type) -> list[int]:

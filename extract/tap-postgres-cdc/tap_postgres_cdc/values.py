@@ -24,6 +24,13 @@ SURROGATE: Final = Loss(
     r"they hold half of a pair of surrogates, such as \ud83d alone", r"got \ufffd in its place"
 )
 
+NOT_UTF8: Final = Loss(
+    "they are not UTF-8 and the database's encoding is SQL_ASCII (those written in LATIN1 become "
+    "right with UPDATE … SET c = convert_from(convert(convert_to(c, 'SQL_ASCII'), 'LATIN1', "
+    "'UTF8'), 'SQL_ASCII') WHERE …)",
+    "got U+FFFD in some places",
+)
+
 # Counts a value that can't be written, and gives what is written instead.
 Lost = Callable[[Loss, bytes], bytes]
 
@@ -41,6 +48,15 @@ _SQUARE: Final = bytes.maketrans(b"{}", b"[]")
 _NOT_STRUCTURE: Final = bytes({*range(256)} - {*b'{}[]"'})
 _ESCAPED: Final = re.compile(rb"\\(.)", re.DOTALL)
 _TIME_ZONE: Final = re.compile(rb"([+-]\d\d)(:\d\d)?")
+
+
+def utf8(v: bytes, lost: Lost) -> bytes:
+    """The same, with U+FFFD for what is not UTF-8."""
+    try:
+        v.decode()
+    except UnicodeDecodeError:
+        return lost(NOT_UTF8, v.decode(errors="replace").encode())
+    return v
 
 
 def base64(v: bytes) -> bytes:
@@ -77,9 +93,10 @@ def json_value(v: bytes, lost: Lost) -> bytes:
 
 def _is_deep(v: bytes) -> bool:
     """Whether a JSON text has too many levels: each round takes the innermost away."""
-    unescaped = v.replace(b"\\\\", b"").replace(b'\\"', b"")
-    outside_of_strings = unescaped.translate(_SQUARE, _NOT_STRUCTURE).split(b'"')[::2]
-    brackets = b"".join(outside_of_strings)
+    unescaped = v.replace(rb"\\", b"").replace(rb"\"", b"")
+    brackets = unescaped.translate(_SQUARE, _NOT_STRUCTURE).replace(b'""', b"")
+    if b'"' in brackets:  # some are within strings
+        brackets = b"".join(brackets.split(b'"')[::2])
     for _ in range(_MOST_LEVELS):
         if not brackets:
             return False

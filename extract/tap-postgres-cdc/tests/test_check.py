@@ -354,7 +354,7 @@ def test_encoding_that_is_none(partner: Partner) -> None:
     partner.source.block["database"] = "ascii"
     line = partner.line("encoding")
     assert line.status is Status.WARNING
-    assert "text that is not UTF-8 ends the run" in line.found
+    assert "text that is not UTF-8 gets U+FFFD" in line.found
 
 
 def test_slot_for_two_phase_commits(partner: Partner) -> None:

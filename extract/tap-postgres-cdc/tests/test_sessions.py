@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tap_postgres_cdc import capture, replication, sessions
+from tap_postgres_cdc.connection import Connector
 from tap_postgres_cdc.errors import CaptureError
+from tap_postgres_cdc.settings import read_settings
 
 if TYPE_CHECKING:
     from conftest import NewSource, Source
 
 WAITING = (
     "SELECT pid FROM pg_stat_activity WHERE application_name = 'tap-postgres-cdc'"
-    " AND wait_event_type = 'Lock'"
+    " AND (wait_event_type = 'Lock' OR query LIKE '%pg_current_snapshot%' AND EXISTS ("
+    "SELECT FROM pg_stat_activity WHERE query LIKE 'DELETE%'))"
 )
 
 
@@ -133,17 +136,25 @@ def test_hanging_walsender_ends_the_run(embedded: Source, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("rows", "hangs"), [(10, False), (10, True), (20000, False)], ids=["lock", "hang", "processes"]
+    ("rows", "statement", "hangs"),
+    [
+        (10, "LOCK TABLE t", False),
+        (10, "LOCK TABLE t", True),
+        (20000, "LOCK TABLE t", False),
+        (10, "DELETE FROM t", False),
+    ],
+    ids=["lock", "hanging server", "lock for processes", "old transaction"],
 )
-def test_signal_ends_a_run_that_waits(embedded: Source, rows: int, hangs: bool) -> None:
-    """For a lock, here or in the processes that copy, or for a server that says nothing."""
+def test_signal_ends_a_run_that_waits(
+    embedded: Source, rows: int, statement: str, hangs: bool
+) -> None:
     embedded.sql(
         "CREATE TABLE t (id int PRIMARY KEY, t text)",
         f"INSERT INTO t SELECT i, repeat('x', 1000) FROM generate_series(1, {rows}) i",
     )
     embedded.publish()
-    with embedded.connect(autocommit=False) as locker:
-        locker.execute("LOCK TABLE t")
+    with embedded.connect(autocommit=False) as holder:
+        holder.execute(statement.encode())
         process = embedded.start()
         while not (waiting := embedded.sql(WAITING)):
             assert process.poll() is None
@@ -161,6 +172,20 @@ def test_signal_ends_a_run_that_waits(embedded: Source, rows: int, hangs: bool) 
     assert process.returncode == 143
     assert log.decode().strip().endswith("Stopped as asked; the next run goes on from here")
     assert seconds < 2
+
+
+def test_lock_of_another_session_is_not_waited_for_long(embedded: Source) -> None:
+    embedded.sql("CREATE TABLE t (id int PRIMARY KEY)")
+    connector = Connector(read_settings(embedded.config))
+    with embedded.connect(autocommit=False) as holder, connector.session() as session:
+        holder.execute("LOCK TABLE t")
+        since = time.monotonic()
+        with (
+            pytest.raises(CaptureError, match="another session holds a lock"),
+            connector.errors(),
+        ):
+            session.execute("TABLE public.t")
+    assert 1 < time.monotonic() - since < 4
 
 
 def test_old_transactions_are_waited_for_so_long_and_then_named(own_source: NewSource) -> None:

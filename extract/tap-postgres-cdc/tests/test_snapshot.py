@@ -534,17 +534,6 @@ def test_column_that_records_need_for_themselves_is_refused(embedded: Source) ->
         embedded.run()
 
 
-def test_text_that_is_not_utf8_ends_the_run_in_one_line(embedded: Source) -> None:
-    embedded.sql("CREATE DATABASE ascii_only ENCODING 'SQL_ASCII' TEMPLATE template0")
-    embedded.database = "ascii_only"
-    with embedded.connect(client_encoding="SQL_ASCII") as connection:
-        connection.execute("CREATE TABLE t (id int PRIMARY KEY, name text)")
-        connection.execute(b"INSERT INTO t VALUES (1, '\xff')")
-    embedded.publish()
-    with pytest.raises(CaptureError, match="a value is not UTF-8"):
-        embedded.run()
-
-
 @pytest.mark.usefixtures("small_ranges")
 @pytest.mark.parametrize("workers", [1, 3])
 def test_key_that_json_can_not_hold_ends_the_run_in_one_line(source: Source, workers: int) -> None:

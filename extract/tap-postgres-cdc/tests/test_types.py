@@ -14,6 +14,8 @@ from tap_postgres_cdc.errors import CaptureError
 from tap_postgres_cdc.rows import KeyLossError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from conftest import Source
 
 TYPES = """
@@ -293,3 +295,62 @@ def test_a_key_that_json_cannot_hold_ends_the_run(embedded: Source) -> None:
     # As it comes from a process that copies.
     again = pickle.loads(pickle.dumps(type(cause)(*cause.args)))
     assert (str(again), again.stream, again.column) == (str(cause), "t", "until")
+
+
+@pytest.fixture
+def ascii_source(source: Source) -> Iterator[Source]:
+    """A source whose database has no encoding."""
+    source.sql(
+        "CREATE DATABASE bytes ENCODING SQL_ASCII TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
+    )
+    source.database = "bytes"
+    yield source
+    source.database = "postgres"
+    source.sql(
+        f"SELECT pg_drop_replication_slot('{source.slot}')", "DROP DATABASE bytes WITH (FORCE)"
+    )
+
+
+def test_text_without_an_encoding_is_mended_and_counted(
+    ascii_source: Source, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = ascii_source
+    with source.connect(client_encoding="SQL_ASCII") as connection:
+
+        def execute(statements: bytes) -> None:
+            connection.execute(statements)
+
+        execute(
+            'CREATE TABLE "té" (id int PRIMARY KEY, "ü" text, list text[], doc json, large text);'
+            'ALTER TABLE "té" ALTER large SET STORAGE EXTERNAL; CREATE SCHEMA other;'.encode()
+            + b'CREATE TABLE other."t\xe9" ("\xe9" int)'
+        )
+        source.publish()
+        row = b"'caf\xe9', ARRAY['\xe9', '\xc3\xa9'], '{\"a\": \"\xe9\"}', repeat('\xe9', 9000)"
+        execute('INSERT INTO "té" VALUES (1, '.encode() + row + b")")
+        copied = source.run()
+        execute(b'INSERT INTO other."t\xe9" VALUES (1)')
+        execute('INSERT INTO "té" VALUES (2, '.encode() + row + b")")
+        execute('UPDATE "té" SET doc = NULL WHERE id = 1'.encode())
+        streamed = source.run()
+        counted = [line.split(":")[0] for line in caplog.messages if "they are not UTF-8" in line]
+        assert counted == 2 * [
+            f"Stream té, column {name}" for name in ("doc", "large", "list", "ü")
+        ]
+        advice = "convert_from(convert(convert_to(c, 'SQL_ASCII'), 'LATIN1', 'UTF8'), 'SQL_ASCII')"
+        assert advice in caplog.text
+        converted = advice.replace("(c,", '("ü",')
+        execute(f'UPDATE "té" SET "ü" = {converted} WHERE id = 1'.encode())
+        mended = source.run()
+        source.options["on_bad_value"] = "fail"
+        execute('UPDATE "té" SET list = list WHERE id = 2'.encode())
+        with pytest.raises(
+            CaptureError, match=r"column ü holds values .* not UTF-8 .* convert_from"
+        ):
+            source.run()
+    bad = {"ü": "caf\ufffd", "list": ["\ufffd", "é"], "large": "\ufffd" * 9000}
+    for record in (*copied.records("té"), *streamed.records("té")):
+        assert {name: record[name] for name in bad} == bad
+    assert [record["doc"] for record in streamed.records("té")] == [{"a": "\ufffd"}, None]
+    (record,) = mended.records("té")
+    assert record["ü"] == "café"

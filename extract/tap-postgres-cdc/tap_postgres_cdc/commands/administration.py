@@ -22,6 +22,7 @@ from tap_postgres_cdc.commands.statements import (
 )
 from tap_postgres_cdc.connection import Connector, one_row
 from tap_postgres_cdc.errors import CaptureError, explain
+from tap_postgres_cdc.sessions import Session, open_session
 from tap_postgres_cdc.settings import Settings
 
 ADMIN_URL: Final = "TAP_POSTGRES_CDC_ADMIN_URL"
@@ -240,7 +241,8 @@ def administrator(settings: Settings, connector: Connector) -> Iterator[Administ
         "username": parameters["user"],
     }
     try:
-        with closing(psycopg.connect(**parameters, autocommit=True)) as connection:
+        with closing(open_session(parameters)) as connection:
+            _be_patient(connection)
             yield Administrator(connection, settings)
     except psycopg.Error as error:
         raise CaptureError(f"{ADMIN_URL}: {explain(error, **advice).message}") from error
@@ -253,8 +255,14 @@ def run_as_role(connector: Connector, statement: Statement) -> None:
         CaptureError: The role can't connect, or the server refused.
     """
     with connector.errors(), closing(connector.connect()) as connection:
+        _be_patient(connection)
         # Making a slot waits for transactions that are running; should we be killed meanwhile, the
-        # server is not to make it for nobody. And nothing is wrong with a server that waits.
-        connection.silence_seconds = math.inf
+        # server is not to make it for nobody.
         connection.execute("SET client_connection_check_interval = '2s'")
         connection.execute(statement.sql.encode())
+
+
+def _be_patient(session: Session) -> None:
+    """Wait for locks: whoever changes a database by hand sees that, and can end it."""
+    session.silence_seconds = math.inf
+    session.execute("SET lock_timeout = 0")

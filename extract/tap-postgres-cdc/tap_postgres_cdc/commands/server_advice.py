@@ -67,7 +67,7 @@ def check_encoding(server: Server) -> Finding:
     if encoding != "SQL_ASCII":
         return Finding("encoding", Status.OK, f"encoding {encoding}")
     fix = Fix("the database's owner", do="move the data to a database with encoding UTF8")
-    found = "encoding SQL_ASCII: text that is not UTF-8 ends the run"
+    found = "encoding SQL_ASCII: text that is not UTF-8 gets U+FFFD in some places, and is counted"
     return Finding("encoding", Status.WARNING, found, fix)
 
 
