@@ -122,6 +122,7 @@ class Play:
         self.reasons: dict[str, str] = {}
         self.warnings: list[str] = []
         self.snapshot_rows: Counter[str] = Counter()
+        self.happened: set[Event] = set()
         source.slot = "oso_slot"
         source.options |= {"stream_name": "schema-table", "snapshot_workers": 1}
         source.options |= dict(events[0].options)
@@ -172,6 +173,7 @@ class Play:
             if stream in {"", f"{schema}-t"} and event not in self.acted:
                 self.acted.add(event)
                 self.stage.do(event, event.statements)
+                self.happened.add(event)
 
     def _between_runs(self, *, paused: bool) -> None:
         self.stage.change("before")
@@ -203,7 +205,9 @@ class Play:
             raise BystanderError(f"copied: {self.reasons.get(OTHER)}")
         for event, home in self.stage.homes.items():
             found = [f"{name}: {text}" for name, text in wrong.items() if _is_of(name, home)]
-            if event.when not in IN_THE_MIDDLE:
+            if event.when in IN_THE_MIDDLE:
+                found.append("" if event in self.happened else "it did not happen")
+            else:
                 found.append(self._wrong_copy(event, home))
             if any(found):
                 self.problems[event] = "; ".join(filter(None, found))

@@ -53,23 +53,26 @@ class Stage:
             for event, home in self.homes.items():
                 connection.execute(f"CREATE SCHEMA {home}".encode())
                 added = event.publication.replace("FOR", "ALTER PUBLICATION oso_publication ADD")
-                self.do(event, (*event.setup, *(() if of_all else (added,))))
+                self._do(connection, event, (*event.setup, *(() if of_all else (added,))))
             connection.execute("SELECT pg_create_logical_replication_slot('oso_slot', 'pgoutput')")
 
     def do(self, event: Event, statements: Sequence[str]) -> None:
         """Run an event's SQL in its schema."""
         with self._connect() as connection:
-            connection.execute(f"SET search_path = {self.homes[event]}".encode())
             # A run in whose middle this happens may hold a lock, and does not go on meanwhile.
             connection.execute("SET lock_timeout = '1s'")
-            for statement in statements:
-                named = re.sub(r"\bhome(?=\b|_)", self.homes[event], statement)
-                connection.execute(named.encode())
+            self._do(connection, event, statements)
 
     def change(self, part: str) -> None:
         """Make the changes of all events that a field of them holds, and some in `public.other`."""
-        for event in self.homes:
-            self.do(event, getattr(event, part))
         with self._connect() as connection:
+            for event in self.homes:
+                self._do(connection, event, getattr(event, part))
             for statement in _OTHER:
                 connection.execute(statement.encode())
+
+    def _do(self, connection: psycopg.Connection, event: Event, statements: Sequence[str]) -> None:
+        connection.execute(f"SET search_path = {self.homes[event]}".encode())
+        for statement in statements:
+            named = re.sub(r"\bhome(?=\b|_)", self.homes[event], statement)
+            connection.execute(named.encode())
