@@ -13,7 +13,7 @@ import pyarrow as pa
 from msgspec import UNSET, Raw, UnsetType
 from singer_sdk.exceptions import MissingKeyPropertiesError
 
-from target_bigquery.column_types import JSON, BigQueryType, PropertyType
+from target_bigquery.column_types import JSON, TIMESTAMP, BigQueryType, PropertyType
 from target_bigquery.errors import RecordError, TargetError
 from target_bigquery.repair import mended, repaired
 from target_bigquery.values import ARROW_TYPES, NULL, REFUSALS, Converter, converter, holds, refused
@@ -108,6 +108,7 @@ class Column(NamedTuple):
         return is_decimal or self.document or self.declared.verbatim
 
 
+_EXTRACTED_AT = Column("_sdc_extracted_at", "_sdc_extracted_at", TIMESTAMP, PropertyType(TIMESTAMP))
 _PYTHON_TYPES: dict[str, Any] = {"INT64": int, "FLOAT64": float, "BOOL": bool, "BYTES": bytes}
 
 
@@ -144,6 +145,7 @@ class RecordDecoder:
         self.mended: Counter[str] = Counter()
         self._fixed = frozenset(fixed)
         self._converted = 0
+        self._extracted_at = converter(TIMESTAMP, verbatim=False, decimal=False)
         self._converters: list[Converter] = [
             converter(
                 JSON if column.document else column.cast_type,
@@ -245,13 +247,13 @@ class RecordDecoder:
         arrays: list[pa.Array] = []
         present: list[list[bool]] = []
         by_column = zip(*rows, strict=True)
-        for index, (column, given) in enumerate(zip(self.columns, by_column, strict=True)):
+        for column, convert, given in zip(self.columns, self._converters, by_column, strict=True):
             values: Sequence[Any] = given
             if self.partial:
                 present.append([value is not UNSET for value in given])
                 missing = NULL if column.raw else None
                 values = [missing if value is UNSET else value for value in given]
-            array = self._array(index, column, values)
+            array = self._array(column, convert, values)
             if column.source in self.keys and array.null_count:
                 raise self._missing_key(column)
             arrays.append(array)
@@ -261,8 +263,12 @@ class RecordDecoder:
         flags = ["".join("01"[flag] for flag in row) for row in zip(*present, strict=True)]
         return arrays, pa.array(flags, pa.string())
 
-    def _array(self, index: int, column: Column, values: Sequence[Any]) -> pa.Array:
-        convert = self._converters[index]
+    def moments(self, texts: Sequence[str | None]) -> pa.Array:
+        """Return when the records were extracted, as the tap says."""
+        return self._array(_EXTRACTED_AT, self._extracted_at, texts)
+
+    def _array(self, column: Column, convert: Converter, values: Sequence[Any]) -> pa.Array:
+        """Convert a column, value by value if it has some that can't be held."""
         try:
             return convert(values)
         except REFUSALS:

@@ -354,6 +354,12 @@ def test_a_bad_value_ends_the_run_if_asked_for_and_is_not_told(
     assert dataset.capsys.readouterr().out == ""
 
 
+def test_a_bad_time_of_extraction_stops_no_run(dataset: Any) -> None:
+    stamped = [{**record("s", {"id": n}), "time_extracted": f"202{n}-02-30"} for n in range(2)]
+    assert dataset.load([schema("s", {"id": INTEGER}), *stamped, state(1)]) == [1]
+    assert dataset.rows("s", "id, _sdc_extracted_at") == [(0, None), (1, None)]
+
+
 @pytest.mark.parametrize("name", ["id", "_ab_cdc_deleted_at"])
 def test_a_key_or_the_mark_of_a_delete_is_never_changed(dataset: Any, name: str) -> None:
     properties = {"id": TEXT, "_ab_cdc_deleted_at": text(format="date-time")}
