@@ -468,6 +468,39 @@ def test_the_command_exits_with_0_for_equal_tables_and_1_for_different_ones(side
     )
 
 
+def test_rows_of_dropped_partitions_are_a_note_if_they_are_kept(sides: Sides) -> None:
+    sides.source.execute(
+        "CREATE TABLE parts (id int PRIMARY KEY, name text) PARTITION BY RANGE (id);"
+        "CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (1) TO (1001);"
+        "CREATE TABLE parts_2 PARTITION OF parts FOR VALUES FROM (1001) TO (2001);"
+        "INSERT INTO parts SELECT i, 'n' || i FROM generate_series(901, 1100) i;"
+        "CREATE TABLE copied AS TABLE parts; ALTER TABLE copied ADD PRIMARY KEY (id);"
+        "CREATE PUBLICATION rooted FOR TABLE parts, copied"
+        " WITH (publish_via_partition_root = true);"
+        "DROP TABLE parts_1; DELETE FROM copied WHERE id <= 1000"
+    )
+    for name in ("parts", "copied"):
+        sides.change(
+            f"CREATE TABLE {{d}}.{name} AS SELECT id, CONCAT('n', CAST(id AS STRING)) AS name"
+            " FROM UNNEST(GENERATE_ARRAY(901, 1100)) AS id"
+        )
+    rooted = ("--publication", "rooted", "parts")
+    assert run_diff(sides, *rooted).returncode == 1
+    kept = run_diff(sides, *rooted, TAP_MY_POSTGRES_DATASOURCE_DROPPED_PARTITIONS="keep")
+    assert kept.returncode == 0, kept.stdout
+    assert kept.stdout.splitlines()[1] == "  100 rows of dropped partitions are kept"
+
+    sides.source.execute("INSERT INTO parts VALUES (2000, 'missing')")
+    sides.source.execute("UPDATE parts SET name = 'new' WHERE id = 1001")
+    reports = differences(
+        sides.source, sides.client, DATASET, publication="rooted", keeps_dropped_partitions=True
+    )
+    copied, parts = reports
+    assert copied.different == 100, "only a partitioned table can have dropped partitions"
+    assert (parts.kept, {row.kind for row in parts.rows}) == (100, {"missing", "changed"})
+    assert parts.different == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "environment", "reason"),
     [

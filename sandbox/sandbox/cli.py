@@ -186,8 +186,21 @@ def _folder() -> Path:
 @click.option("--publication", default="oso_publication", show_default=True)
 @click.option("--project", envvar="TARGET_BIGQUERY_PROJECT", required=True, show_envvar=True)
 @click.option("--dataset", envvar="TARGET_BIGQUERY_DATASET", required=True, show_envvar=True)
+@click.option(
+    "--dropped-partitions",
+    type=click.Choice(["copy", "keep"]),
+    default="copy",
+    show_default=True,
+    envvar="TAP_MY_POSTGRES_DATASOURCE_DROPPED_PARTITIONS",
+    help="The tap's setting: with keep, rows of dropped partitions are no difference.",
+)
 def diff(
-    tables: tuple[str, ...], source: str | None, publication: str, project: str, dataset: str
+    tables: tuple[str, ...],
+    source: str | None,
+    publication: str,
+    project: str,
+    dataset: str,
+    dropped_partitions: str,
 ) -> None:
     """Compare a PostgreSQL database with the dataset it was loaded into.
 
@@ -196,4 +209,12 @@ def diff(
     """
     from sandbox.diff.command import show_differences  # noqa: PLC0415  # Google's library is slow
 
-    sys.exit(0 if show_differences(tables, source, publication, project, dataset) else 1)
+    is_equal = show_differences(
+        tables,
+        source,
+        publication,
+        project,
+        dataset,
+        keeps_dropped_partitions=dropped_partitions == "keep",
+    )
+    sys.exit(0 if is_equal else 1)

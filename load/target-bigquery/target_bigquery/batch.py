@@ -113,8 +113,8 @@ class Batch:
 
     def _extracted(self, texts: list[str | None]) -> pa.Array:
         if len(set(texts)) == 1:  # most taps stamp a page of records at once, or none
-            return pa.repeat(pa.array(texts[:1], pa.string()).cast(_MOMENT)[0], len(texts))
-        return pa.array(texts, pa.string()).cast(_MOMENT)
+            return pa.repeat(self._decoder.moments(texts[:1])[0], len(texts))
+        return self._decoder.moments(texts)
 
     def finish(self) -> IO[bytes]:
         """End the file and return it."""

@@ -3,7 +3,9 @@
 Messages: https://hub.meltano.com/singer/spec#messages
 """
 
-from collections.abc import Sequence
+import logging
+from collections import Counter
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -11,9 +13,10 @@ import pyarrow as pa
 from msgspec import UNSET, Raw, UnsetType
 from singer_sdk.exceptions import MissingKeyPropertiesError
 
-from target_bigquery.column_types import JSON, BigQueryType, PropertyType
-from target_bigquery.errors import RecordError, TargetError, shorten
-from target_bigquery.values import ARROW_TYPES, NULL, Converter, converter, offender
+from target_bigquery.column_types import JSON, TIMESTAMP, BigQueryType, PropertyType
+from target_bigquery.errors import RecordError, TargetError
+from target_bigquery.repair import mended, repaired
+from target_bigquery.values import ARROW_TYPES, NULL, REFUSALS, Converter, converter, holds, refused
 
 
 class RecordEnvelope(msgspec.Struct, tag_field="type", tag="RECORD", gc=False):
@@ -21,6 +24,14 @@ class RecordEnvelope(msgspec.Struct, tag_field="type", tag="RECORD", gc=False):
 
     stream: str
     record: Raw
+
+
+class _LooseMessage(msgspec.Struct, gc=False):
+    """A RECORD whose values are looked at one by one."""
+
+    record: dict[str, Raw]
+    version: int | None = None
+    time_extracted: str | None = None
 
 
 class SchemaMessage(msgspec.Struct, tag_field="type", tag="SCHEMA"):
@@ -53,6 +64,18 @@ class BatchMessage(msgspec.Struct, tag_field="type", tag="BATCH"):
 
 Message = RecordEnvelope | SchemaMessage | StateMessage | ActivateVersionMessage | BatchMessage
 decode_message = msgspec.json.Decoder(Message).decode
+logger = logging.getLogger(__name__)
+_decode_loosely = msgspec.json.Decoder(_LooseMessage).decode
+UNDECODABLE = (ValueError, RecursionError)  # what msgspec raises; its own errors are ValueErrors
+
+
+def record_of(line: bytes) -> dict[str, Raw]:
+    """Return the values of a RECORD, whatever they are.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return _decode_loosely(repaired(line)).record
 
 
 class Column(NamedTuple):
@@ -74,12 +97,18 @@ class Column(NamedTuple):
         return self.declared.type == JSON
 
     @property
+    def cast_type(self) -> BigQueryType:
+        """The type to cast staged text to: as declared, which may be more precise."""
+        return self.declared.type if self.declared.type.name == self.type.name else self.type
+
+    @property
     def raw(self) -> bool:
         """Whether the value is taken as JSON text."""
         is_decimal = self.decimal or self.type.name in {"NUMERIC", "BIGNUMERIC"}
         return is_decimal or self.document or self.declared.verbatim
 
 
+_EXTRACTED_AT = Column("_sdc_extracted_at", "_sdc_extracted_at", TIMESTAMP, PropertyType(TIMESTAMP))
 _PYTHON_TYPES: dict[str, Any] = {"INT64": int, "FLOAT64": float, "BOOL": bool, "BYTES": bytes}
 
 
@@ -91,56 +120,123 @@ class RecordDecoder:
         columns: what to keep of each record.
         keys: names of the key properties: a record without a value for each is refused.
         partial: tell a missing property from null (`missing_properties: keep`).
+        fixed: names of properties whose values must not be changed: a record that has one which
+            the column can't hold is refused.
+
+    Attributes:
+        nulled: how many values became null, by property.
+        mended: how many texts had broken characters, by property.
     """
 
     def __init__(
-        self, stream: str, columns: Sequence[Column], keys: Sequence[str], *, partial: bool
+        self,
+        stream: str,
+        columns: Sequence[Column],
+        keys: Sequence[str],
+        *,
+        partial: bool,
+        fixed: Collection[str] = (),
     ) -> None:
         self.stream = stream
         self.columns = tuple(columns)
         self.keys = frozenset(keys)
         self.partial = partial
+        self.nulled: Counter[str] = Counter()
+        self.mended: Counter[str] = Counter()
+        self._fixed = frozenset(fixed)
+        self._converted = 0
+        self._extracted_at = converter(TIMESTAMP, verbatim=False, decimal=False)
         self._converters: list[Converter] = [
             converter(
-                JSON if column.document else column.type,
+                JSON if column.document else column.cast_type,
                 verbatim=column.declared.verbatim,
                 decimal=column.decimal,
             )
             for column in self.columns
         ]
-        self._decoder = msgspec.json.Decoder(self._message_type())
-        self.decode = self._decoder.decode
-
-    def _message_type(self) -> type[msgspec.Struct]:
-        fields: list[tuple[str, Any, Any]] = []
-        for index, column in enumerate(self.columns):
-            kind: Any = Raw if column.raw else _PYTHON_TYPES.get(column.type.name, str) | None
-            default: Any = NULL if column.raw else None
-            if self.partial:
-                kind, default = kind | UnsetType, UNSET
-            fields.append((f"c{index}", kind, default))
-        names = {f"c{index}": column.source for index, column in enumerate(self.columns)}
-        record = msgspec.defstruct("Record", fields, rename=names, gc=False)
-        return msgspec.defstruct(
+        self._kinds = [
+            Raw if column.raw else _PYTHON_TYPES.get(column.type.name, str) | None
+            for column in self.columns
+        ]
+        self._record = self._record_type()
+        self._message = msgspec.defstruct(
             "RecordMessage",
             [
-                ("record", record),
+                ("record", self._record),
                 ("version", int | None, None),
                 ("time_extracted", str | None, None),
             ],
             gc=False,
         )
+        self.decode = msgspec.json.Decoder(self._message).decode
 
-    def refusal(self, line: bytes, error: msgspec.DecodeError) -> TargetError:
-        """Return the error to report for a line that `decode` refused."""
-        _, found, path = str(error).partition(" - at `$.record.")
-        if not found:
-            return TargetError(f"stream {self.stream!r}: {error}; line {shorten(line)}")
-        name = path.rstrip("`")
-        value = msgspec.json.decode(line)["record"].get(name)
-        return RecordError(
-            self.stream, name, value, str(error).partition(" - at ")[0].replace("`", "")
-        )
+    def _record_type(self) -> type[msgspec.Struct]:
+        fields: list[tuple[str, Any, Any]] = []
+        for index, (column, known) in enumerate(zip(self.columns, self._kinds, strict=True)):
+            kind: Any = known
+            default: Any = NULL if column.raw else None
+            if self.partial:
+                kind, default = kind | UnsetType, UNSET
+            fields.append((f"c{index}", kind, default))
+        names = {f"c{index}": column.source for index, column in enumerate(self.columns)}
+        return msgspec.defstruct("Record", fields, rename=names, gc=False)
+
+    def repair(self, line: bytes, waiting: int) -> Any:
+        """Return what `decode` refused, without the values that are at fault.
+
+        Args:
+            line: the message.
+            waiting: how many decoded records are before it that `arrays` has not had.
+
+        Raises:
+            TargetError: there is more wrong, or the value must not be changed.
+        """
+        number = self._converted + waiting + 1
+        try:
+            message = _decode_loosely(whole := repaired(line))
+            # Where the values of this one differ, something was broken.
+            other = message.record
+            if whole != line:
+                other = _decode_loosely(repaired(line, "\ufffe", b"0")).record
+        except UNDECODABLE as error:
+            raise TargetError(
+                f"stream {self.stream!r}: record {number:,} after the SCHEMA is none: {error}"
+            ) from None
+        values: dict[str, Any] = {}
+        for index, column in enumerate(self.columns):
+            raw = message.record.get(column.source)
+            if raw is None:
+                continue
+            changed = bytes(other.get(column.source, raw))
+            try:
+                value = msgspec.json.decode(raw, type=self._kinds[index])
+            except UNDECODABLE as error:
+                self._count(self.nulled, column, number, str(error).replace("`", ""))
+                value = NULL if column.raw else None
+            else:
+                if changed == b"0" != bytes(raw):
+                    self._count(self.nulled, column, number, "it is nested too deep")
+                elif changed != bytes(raw):
+                    self._count(self.mended, column, number, "broken characters")
+            values[f"c{index}"] = value
+        return self._message(self._record(**values), message.version, message.time_extracted)
+
+    def warn_of_changes(self) -> None:
+        """Tell how many values were changed since the last time, and in which columns."""
+        for counts, change in (
+            (self.nulled, "became null, as the column can't hold them"),
+            (self.mended, "had broken characters, which became U+FFFD"),
+        ):
+            for name, count in counts.items():
+                logger.warning(
+                    "stream %r, column %r: %s values %s", self.stream, name, f"{count:,}", change
+                )
+            counts.clear()
+
+    def _count(self, counts: Counter[str], column: Column, number: int, why: str = "") -> None:
+        if column.source in self._fixed:
+            raise RecordError(self.stream, column.source, str(column.type), number, why)
+        counts[column.source] += 1
 
     def arrays(self, messages: Sequence[Any]) -> tuple[list[pa.Array], pa.Array | None]:
         """Return the records' columns.
@@ -151,30 +247,42 @@ class RecordDecoder:
         arrays: list[pa.Array] = []
         present: list[list[bool]] = []
         by_column = zip(*rows, strict=True)
-        for index, (column, given) in enumerate(zip(self.columns, by_column, strict=True)):
+        for column, convert, given in zip(self.columns, self._converters, by_column, strict=True):
             values: Sequence[Any] = given
             if self.partial:
                 present.append([value is not UNSET for value in given])
                 missing = NULL if column.raw else None
                 values = [missing if value is UNSET else value for value in given]
-            array = self._array(index, column, values)
+            array = self._array(column, convert, values)
             if column.source in self.keys and array.null_count:
                 raise self._missing_key(column)
             arrays.append(array)
+        self._converted += len(messages)
         if not self.partial:
             return arrays, None
         flags = ["".join("01"[flag] for flag in row) for row in zip(*present, strict=True)]
         return arrays, pa.array(flags, pa.string())
 
-    def _array(self, index: int, column: Column, values: Sequence[Any]) -> pa.Array:
-        convert = self._converters[index]
+    def moments(self, texts: Sequence[str | None]) -> pa.Array:
+        """Return when the records were extracted, as the tap says."""
+        return self._array(_EXTRACTED_AT, self._extracted_at, texts)
+
+    def _array(self, column: Column, convert: Converter, values: Sequence[Any]) -> pa.Array:
+        """Convert a column, value by value if it has some that can't be held."""
         try:
             return convert(values)
-        except (pa.ArrowException, OverflowError, ValueError):
-            value, why = offender(convert, values)
-            raise RecordError(
-                self.stream, column.source, value, f"not a {column.type}: {why}"
-            ) from None
+        except REFUSALS:
+            held = list(values)
+            for at in refused(convert, values):
+                number = self._converted + at + 1
+                whole = msgspec.Raw(mended(bytes(held[at]))) if column.raw else None
+                if whole is not None and holds(convert, [whole]):
+                    self._count(self.mended, column, number, "broken characters")
+                    held[at] = whole
+                else:
+                    self._count(self.nulled, column, number)
+                    held[at] = NULL if column.raw else None
+            return convert(held)
 
     def _missing_key(self, column: Column) -> MissingKeyPropertiesError:
         return MissingKeyPropertiesError(

@@ -1,25 +1,18 @@
 """Errors written for the person who reads them: one line, what is wrong and what to do."""
 
-from typing import Any
-
-LONGEST_VALUE = 120
-
 
 class TargetError(Exception):
     """The run ends here with exit code 1, and no STATE is emitted past this point."""
 
 
 class RecordError(TargetError):
-    """A record that can't be loaded: names the stream, the column and the value, shortened."""
+    """A value that can't be loaded: names stream, column and record, never the value."""
 
-    def __init__(self, stream: str, column: str, value: Any, why: str) -> None:
-        super().__init__(f"stream {stream!r}, column {column!r}: {why}; value {shorten(value)}")
-
-
-def shorten(value: Any) -> str:
-    """Return the `repr` of a value, cut to a length that fits a log line."""
-    text = repr(value[: LONGEST_VALUE + 1] if isinstance(value, (str, bytes)) else value)
-    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"
+    def __init__(self, stream: str, column: str, kind: str, number: int, why: str = "") -> None:
+        super().__init__(
+            f"stream {stream!r}, column {column!r}: {kind} can't hold the value of "
+            f"record {number:,} after the SCHEMA{f': {why}' if why else ''}"
+        )
 
 
 def one_line(error: BaseException) -> str:

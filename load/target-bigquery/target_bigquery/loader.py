@@ -23,6 +23,7 @@ from singer_sdk.exceptions import RecordsWithoutSchemaException
 from target_bigquery import sql
 from target_bigquery.batch import Batch
 from target_bigquery.decoding import (
+    UNDECODABLE,
     ActivateVersionMessage,
     BatchMessage,
     RecordEnvelope,
@@ -30,8 +31,9 @@ from target_bigquery.decoding import (
     StateMessage,
     decode_message,
 )
-from target_bigquery.errors import TargetError, one_line, shorten
+from target_bigquery.errors import TargetError, one_line
 from target_bigquery.rekeying import keep_apart, remove_rows_of_the_old_key
+from target_bigquery.repair import repaired
 from target_bigquery.settings import Settings
 from target_bigquery.streams import Stream, open_stream
 from target_bigquery.tables import DELETE_COLUMNS, TABLE_VERSION, TablePlan, new_delete_column
@@ -108,8 +110,8 @@ class Loader:
                     continue
                 try:
                     message = stream.decode(line)
-                except msgspec.DecodeError as error:
-                    raise stream.decoder.refusal(line, error) from None
+                except UNDECODABLE:
+                    message = stream.decoder.repair(line, len(stream.messages))
                 size = len(line)
                 stream.messages.append(message)
                 stream.size += size
@@ -133,6 +135,7 @@ class Loader:
         """Hand all that waits to the second thread, when that is done with the flush before."""
         for stream in self._streams.values():
             self._convert(stream)
+            stream.decoder.warn_of_changes()
         self.wait()
         batches: list[tuple[Stream, Batch]] = []
         for stream in self._streams.values():
@@ -209,10 +212,8 @@ class Loader:
             return None
         try:
             message = decode_message(line)
-        except msgspec.DecodeError as error:
-            raise TargetError(
-                f"not a Singer message: {one_line(error)}; line {shorten(line)}"
-            ) from None
+        except UNDECODABLE as error:
+            message = _repaired_record(line, error)
         match message:
             case RecordEnvelope():
                 return self._record_stream(message.stream, line)
@@ -250,7 +251,7 @@ class Loader:
         prefix = line[: line.find(_RECORD)]
         try:
             head = msgspec.json.decode(prefix.rstrip().removesuffix(b",") + b"}")
-        except msgspec.DecodeError:
+        except ValueError:
             return stream
         says_all = head.get("type") == "RECORD" and head.get("stream") == name
         if (
@@ -384,3 +385,14 @@ class Loader:
             total = sum(stream.loaded for stream in self._streams.values())
             rate = total / max(time.monotonic() - self._started, 0.001)
             logger.info("%s rows loaded so far, %s rows/s", f"{total:,}", f"{rate:,.0f}")
+
+
+def _repaired_record(line: bytes, error: Exception) -> RecordEnvelope:
+    """Return a RECORD that has a value at fault, which its stream's decoder deals with."""
+    try:
+        message = decode_message(repaired(line))
+    except UNDECODABLE:
+        message = None
+    if not isinstance(message, RecordEnvelope):
+        raise TargetError(f"not a Singer message: {one_line(error)}") from None
+    return message

@@ -60,6 +60,7 @@ class Settings:
     write_mode: ByStream[str]
     delete_mode: str
     missing_properties: ByStream[str]
+    on_bad_value: str
     flush_rows: int
     flush_bytes: int
     flush_seconds: int
@@ -132,6 +133,13 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
         default="null",
         description="What a property that a record does not have means: `null`, or `keep` what is "
         "stored; or an object of stream patterns.",
+    ),
+    th.Property(
+        "on_bad_value",
+        th.StringType(allowed_values=["null", "fail"]),
+        default="null",
+        description="What happens to a value that its column can't hold: it becomes `null`, "
+        "counted in a warning, or the run ends (`fail`). Keys and marks of deletes always end it.",
     ),
     th.Property(
         "flush_rows",
@@ -236,6 +244,7 @@ def settings(config: Mapping[str, Any], environ: Mapping[str, str] | None = None
         write_mode=write_mode,
         delete_mode=delete_mode,
         missing_properties=missing,
+        on_bad_value=_choice("on_bad_value", config.get("on_bad_value", "null"), ("null", "fail")),
         flush_rows=_positive(config, "flush_rows", 1_000_000),
         flush_bytes=_positive(config, "flush_bytes", 256 * 1024 * 1024),
         flush_seconds=_positive(config, "flush_seconds", 60),

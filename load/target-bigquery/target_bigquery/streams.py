@@ -6,11 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-import msgspec
-
 from target_bigquery.batch import Batch
-from target_bigquery.column_types import BigQueryType
-from target_bigquery.decoding import Column, RecordDecoder, SchemaMessage
+from target_bigquery.decoding import Column, RecordDecoder, SchemaMessage, record_of
 from target_bigquery.errors import TargetError
 from target_bigquery.settings import LONGEST_CLUSTERING, Partitioning, Settings
 from target_bigquery.sql import SEQUENCE, Load, TargetColumn
@@ -67,7 +64,10 @@ class Stream:
             return
         self.checked = True
         known = self.message.schema.get("properties", {})
-        unknown = [name for name in msgspec.json.decode(line)["record"] if name not in known]
+        try:
+            unknown = [name for name in record_of(line) if name not in known]
+        except ValueError:
+            return  # the decoder says what is wrong
         if unknown:
             logger.warning(
                 "stream %r: not loaded, as the schema does not have them: %s",
@@ -148,11 +148,14 @@ def open_stream(
     upsert = bool(keys) and settings.write_mode.of(name) == "upsert"
     order = _order(message, by_property)
     deletes = tuple(column.name for column in columns if column.source in DELETE_COLUMNS)
+    fail = settings.on_bad_value == "fail"
     decoder = RecordDecoder(
         name,
         columns,
         message.key_properties or (),
         partial=upsert and settings.missing_properties.of(name) == "keep",
+        # Without its key a row would be another, without its mark a deleted one alive.
+        fixed=[c.source for c in columns if c.name in keys or c.name in deletes or fail],
     )
     names = [column.name for column in columns]
 
@@ -229,7 +232,7 @@ def _order(message: SchemaMessage, columns: dict[str, Column]) -> str | None:
 
 def _target_columns(columns: Iterable[Column], *, metadata: bool) -> list[TargetColumn]:
     targets = [
-        TargetColumn(column.name, _cast_type(column), position=index)
+        TargetColumn(column.name, column.cast_type, position=index)
         for index, column in enumerate(columns)
     ]
     if metadata:
@@ -238,12 +241,6 @@ def _target_columns(columns: Iterable[Column], *, metadata: bool) -> list[Target
             for name, kind in METADATA.items()
         ]
     return targets
-
-
-def _cast_type(column: Column) -> BigQueryType:
-    """Return the type to cast staged text to: as declared, which may be more precise."""
-    declared = column.declared.type
-    return declared if declared.name == column.type.name else column.type
 
 
 def _clustering(

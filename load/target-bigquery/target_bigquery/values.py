@@ -1,14 +1,14 @@
 """From decoded JSON values to Arrow columns: exact, a column at a time.
 
 Each function takes the values of one column and returns one array. A value that can't be held
-raises; `offender` then finds it, so the fast path never looks at single values.
+raises; `refused` then finds it, so the fast path never looks at single values.
 """
 
 from array import array
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, time
 from decimal import Context, Decimal
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 import msgspec
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from target_bigquery.column_types import BigQueryType
+from target_bigquery.repair import DEEPEST, is_too_deep
 
 NULL = msgspec.Raw(b"null")
 NUMERIC_LIMIT = 1e29
@@ -26,6 +27,9 @@ BIGNUMERIC_LARGEST = Decimal(
     "5.7896044618658097711785492504343953926634992332820282019728792003956564819967E+38"
 )
 BIGNUMERIC_SCALE = 38
+FIRST_DAY, LAST_DAY = ((day - date(1970, 1, 1)).days for day in (date.min, date.max))
+FIRST_MOMENT = FIRST_DAY * 86_400_000_000  # microseconds
+LAST_MOMENT = (LAST_DAY + 1) * 86_400_000_000 - 1
 _EXACT = Context(prec=1000)  # Python's own rounds to 28 digits
 
 # What a staged column is in Parquet. BIGNUMERIC and JSON travel as text: a load job can't make
@@ -47,6 +51,7 @@ ARROW_TYPES: dict[str, pa.DataType] = {
 }
 
 Converter = Callable[[Sequence[Any]], pa.Array]
+REFUSALS = (pa.ArrowException, OverflowError, ValueError)  # what a converter raises
 
 
 def converter(column_type: BigQueryType, *, verbatim: bool, decimal: bool) -> Converter:
@@ -64,7 +69,7 @@ def converter(column_type: BigQueryType, *, verbatim: bool, decimal: bool) -> Co
         return lambda values: _digits(values).cast(pa.float64())
     special: dict[str, Converter] = {
         "NUMERIC": _numeric,
-        "BIGNUMERIC": _bignumeric,
+        "BIGNUMERIC": _bignumeric(column_type),
         "JSON": _json,
         "DATE": _date,
         "TIME": _time,
@@ -77,45 +82,47 @@ def converter(column_type: BigQueryType, *, verbatim: bool, decimal: bool) -> Co
     return lambda values: pa.array(values, arrow_type)
 
 
-def offender(convert: Converter, values: Sequence[Any]) -> tuple[Any, str]:
-    """Return the first value that `convert` refuses, and why.
-
-    Halves the values until one is left.
-    """
-    low, high = 0, len(values)
-    while high - low > 1:
-        middle = (low + high) // 2
-        if _refusal(convert, values[low:middle]) is not None:
-            high = middle
-        else:
-            low = middle
-    value = values[low]
-    why = _refusal(convert, [value]) or "can't be loaded"
-    if isinstance(value, msgspec.Raw):
-        value = bytes(value).decode(errors="replace")
-    return value, why
+def refused(convert: Converter, values: Sequence[Any]) -> list[int]:
+    """Return the indexes of the values that `convert` refuses: it halves them until one is left."""
+    if holds(convert, values):
+        return []
+    if len(values) == 1:
+        return [0]
+    half = len(values) // 2
+    later = refused(convert, values[half:])
+    return [*refused(convert, values[:half]), *(half + at for at in later)]
 
 
-def _refusal(convert: Converter, values: Sequence[Any]) -> str | None:
+def holds(convert: Converter, values: Sequence[Any]) -> bool:
+    """Tell if `convert` takes the values."""
     try:
         convert(values)
-    except (pa.ArrowException, OverflowError, ValueError) as error:
-        return " ".join(str(error).split())
-    return None
+    except REFUSALS:
+        return False
+    return True
 
 
 def _raw_text(values: Sequence[msgspec.Raw]) -> pa.StringArray:
     """Join raw JSON values into one buffer: no Python string is made. JSON null becomes null."""
-    offsets = array("i", accumulate(map(len, values), initial=0))
+    return _text(array("i", accumulate(map(len, values), initial=0)), b"".join(values))
+
+
+def _text(offsets: "array[int]", joined: bytes) -> pa.StringArray:
     text = pa.StringArray.from_buffers(
-        len(values), pa.py_buffer(offsets), pa.py_buffer(b"".join(values))
+        len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(joined)
     )
     text.validate(full=True)  # msgspec does not check that raw values are UTF-8
     return pc.if_else(pc.equal(text, "null"), None, text)
 
 
 def _json(values: Sequence[msgspec.Raw]) -> pa.Array:
-    return _raw_text(values)
+    offsets = array("i", accumulate(map(len, values), initial=0))
+    joined = b"".join(values)
+    if len(joined) > 2 * DEEPEST:
+        for start, end in pairwise(offsets):
+            if end - start > 2 * DEEPEST and is_too_deep(joined, start, end):
+                raise ValueError("nested too deep")
+    return _text(offsets, joined)
 
 
 def _digits(values: Sequence[msgspec.Raw]) -> pa.Array:
@@ -126,31 +133,31 @@ def _numeric(values: Sequence[msgspec.Raw]) -> pa.Array:
     digits = _digits(values)
     if not _below(digits, NUMERIC_LIMIT):
         for value in digits.to_pylist():
-            _check_decimal(
-                value,
-                NUMERIC_LARGEST,
-                NUMERIC_SCALE,
-                "NUMERIC (29 digits before the point, 9 after it)",
-            )
+            _check_decimal(value, NUMERIC_LARGEST, NUMERIC_SCALE)
     return digits.cast(ARROW_TYPES["NUMERIC"])
 
 
-def _bignumeric(values: Sequence[msgspec.Raw]) -> pa.Array:
-    digits = _digits(values)
-    try:
-        if _below(digits, BIGNUMERIC_LIMIT):
-            digits.cast(pa.decimal256(76, BIGNUMERIC_SCALE))
-            return digits
-    except pa.ArrowException:
-        pass  # the check below says what is wrong
-    for value in digits.to_pylist():
-        _check_decimal(
-            value,
-            BIGNUMERIC_LARGEST,
-            BIGNUMERIC_SCALE,
-            "BIGNUMERIC (38 digits on each side of the point)",
-        )
-    return digits
+def _bignumeric(column_type: BigQueryType) -> Converter:
+    """Return the function for a BIGNUMERIC, with the limits of its precision if it has one."""
+    limit, largest, scale = BIGNUMERIC_LIMIT, BIGNUMERIC_LARGEST, BIGNUMERIC_SCALE
+    if column_type.precision is not None:
+        scale = column_type.scale or 0
+        largest = Decimal(10**column_type.precision - 1).scaleb(-scale, _EXACT)
+        limit = float(largest) * (1 - 1e-9)
+
+    def convert(values: Sequence[msgspec.Raw]) -> pa.Array:
+        digits = _digits(values)
+        try:
+            if _below(digits, limit):
+                digits.cast(pa.decimal256(76, scale))
+                return digits
+        except pa.ArrowException:
+            pass  # such as 1.500 of scale 1: the check below takes it
+        for value in digits.to_pylist():
+            _check_decimal(value, largest, scale)
+        return digits
+
+    return convert
 
 
 def _below(digits: pa.Array, limit: float) -> bool:
@@ -162,7 +169,7 @@ def _below(digits: pa.Array, limit: float) -> bool:
     return bounds["max"] is None or (bounds["max"] < limit and bounds["min"] > -limit)
 
 
-def _check_decimal(value: str | None, largest: Decimal, scale: int, holder: str) -> None:
+def _check_decimal(value: str | None, largest: Decimal, scale: int) -> None:
     if value is None:
         return
     try:
@@ -171,9 +178,9 @@ def _check_decimal(value: str | None, largest: Decimal, scale: int, holder: str)
         raise ValueError("not a number") from None
     exponent = number.as_tuple().exponent
     if not isinstance(exponent, int):
-        raise ValueError(f"a decimal column can't hold {value}")  # noqa: TRY004  # the value is wrong
+        raise ValueError("not a finite number")  # noqa: TRY004  # the value is wrong
     if number.copy_abs() > largest or -exponent > scale:
-        raise ValueError(f"does not fit into {holder}")
+        raise ValueError("too many digits")
 
 
 def _verbatim(values: Sequence[msgspec.Raw]) -> pa.Array:
@@ -189,11 +196,20 @@ def _verbatim(values: Sequence[msgspec.Raw]) -> pa.Array:
 
 def _date(values: Sequence[str | None]) -> pa.Array:
     try:
-        return pa.array(values, pa.string()).cast(pa.date32())
+        days = pa.array(values, pa.string()).cast(pa.date32())
     except pa.ArrowInvalid:
-        return pa.array(
+        days = pa.array(
             [None if value is None else _parse_date(value) for value in values], pa.date32()
         )
+    return _within(days, pa.int32(), FIRST_DAY, LAST_DAY)
+
+
+def _within(moments: pa.Array, integer: pa.DataType, first: int, last: int) -> pa.Array:
+    """Return what BigQuery holds, years 1 to 9999; Arrow reads year 0, and a zone can add a day."""
+    bounds = pc.min_max(moments.view(integer)).as_py()
+    if bounds["min"] is not None and not first <= bounds["min"] <= bounds["max"] <= last:
+        raise ValueError("not of a year from 1 to 9999")
+    return moments
 
 
 def _parse_date(value: str) -> date:
@@ -222,25 +238,21 @@ def _parse_time(value: str) -> time:
 
 
 def _timestamp(values: Sequence[str | None]) -> pa.Array:
-    try:
-        return pa.array(values, pa.string()).cast(pa.timestamp("us", "UTC"))
-    except pa.ArrowInvalid:
-        return _moments(values).cast(pa.timestamp("us", "UTC"))
+    return _moments(values, pa.timestamp("us", "UTC"))
 
 
 def _datetime(values: Sequence[str | None]) -> pa.Array:
+    return _moments(values, pa.timestamp("us"))
+
+
+def _moments(values: Sequence[str | None], kind: pa.DataType) -> pa.Array:
     try:
-        return pa.array(values, pa.string()).cast(pa.timestamp("us"))
+        moments = pa.array(values, pa.string()).cast(kind)
     except pa.ArrowInvalid:
-        return _moments(values).cast(pa.timestamp("us"))
-
-
-def _moments(values: Sequence[str | None]) -> pa.Array:
-    """Parse one by one what Arrow does not read, such as a moment without zone: it is UTC."""
-    return pa.array(
-        [None if value is None else _parse_moment(value) for value in values],
-        pa.timestamp("us", "UTC"),
-    )
+        # Parsed one by one is what Arrow does not read, such as a moment without zone: it is UTC.
+        parsed = [None if value is None else _parse_moment(value) for value in values]
+        moments = pa.array(parsed, pa.timestamp("us", "UTC")).cast(kind)
+    return _within(moments, pa.int64(), FIRST_MOMENT, LAST_MOMENT)
 
 
 def _parse_moment(value: str) -> datetime:

@@ -1,6 +1,8 @@
 """Which column a property becomes, and that values arrive exactly."""
 
+import io
 import json
+import re
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -11,7 +13,9 @@ import pytest
 
 from sandbox.singer import INTEGER, NUMBER, OBJECT, TEXT, decimal, record, schema, state
 from target_bigquery.column_types import BigQueryType, combined, property_type
-from target_bigquery.values import NULL, converter, offender
+from target_bigquery.errors import TargetError
+from target_bigquery.target import TargetBigQuery
+from target_bigquery.values import NULL, converter, refused
 
 AIRBYTE_LOCAL = {"airbyte_type": "timestamp_without_timezone"}
 
@@ -115,6 +119,11 @@ def convert(kind: str, values: list[Any]) -> list[Any]:
         ("TIMESTAMP", "infinity"),
         ("TIMESTAMP", "10000-01-01T00:00:00Z"),
         ("TIMESTAMP", "0044-03-15 BC"),
+        ("TIMESTAMP", "0000-12-31T23:59:59Z"),
+        ("TIMESTAMP", "0001-01-01T00:00:00+02:00"),
+        ("TIMESTAMP", "9999-12-31T23:59:59-05:00"),
+        ("DATETIME", "0000-01-01T00:00:00"),
+        ("DATE", "0000-12-31"),
         ("DATE", "2024-02-30"),
         ("DATE", "2024-01-01T00:00:01"),
         ("TIME", "24:00:00"),
@@ -128,19 +137,37 @@ def convert(kind: str, values: list[Any]) -> list[Any]:
         ("BIGNUMERIC", raw("6e38")),
         ("BIGNUMERIC", raw('"-1e100"')),
         ("BIGNUMERIC", raw('"1e-39"')),
+        ("BIGNUMERIC(20, 12)", raw('"100000000.5"')),
+        ("BIGNUMERIC(20, 12)", raw('"0.0000000000001"')),
         ("JSON", msgspec.Raw(b'"\xff"')),
+        ("JSON", raw("[" * 501 + "]" * 501)),
     ],
 )
 def test_a_value_that_does_not_fit_is_found_among_others(kind: str, value: Any) -> None:
-    takes = converter(BigQueryType(kind), verbatim=False, decimal=False)
+    name, *digits = re.findall(r"\w+", kind)
+    column_type = BigQueryType(name, *map(int, digits))
+    takes = converter(column_type, verbatim=False, decimal=False)
     good: Any = NULL if isinstance(value, msgspec.Raw) else None
     values = [good] * 7 + [value] + [good] * 12
     with pytest.raises((pa.ArrowException, OverflowError, ValueError)):
         takes(values)
-    found, why = offender(takes, values)
-    shown = bytes(value).decode(errors="replace") if isinstance(value, msgspec.Raw) else value
-    assert found == shown
-    assert why
+    assert refused(takes, values) == [7]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("TIMESTAMP", "9999-12-31T23:59:59.999999Z"),
+        ("TIMESTAMP", "0001-01-01T00:00:00Z"),
+        ("DATETIME", "9999-12-31T23:59:59.999999"),
+        ("DATE", "9999-12-31"),
+        ("JSON", raw("[" * 500 + "]" * 500)),
+        ("JSON", raw('["' + "[" * 1000 + '", ' + "[],{}," * 900 + "1]")),
+        ("BIGNUMERIC", raw('"' + "9" * 38 + "." + "9" * 38 + '"')),
+    ],
+)
+def test_the_last_value_that_fits_is_taken(kind: str, value: Any) -> None:
+    assert convert(kind, [value])[0] is not None
 
 
 def test_moments_are_understood_in_the_forms_that_taps_write() -> None:
@@ -269,41 +296,117 @@ def test_a_string_column_keeps_the_text_of_json(dataset: Any) -> None:
     assert dict(dataset.rows("s", "id, j")) == {**documents, 4: None}
 
 
-@pytest.mark.parametrize(
-    ("declared", "value", "says"),
-    [
-        (INTEGER, 1.5, "Expected int | null, got float; value 1.5"),
-        (INTEGER, 2**70, f"not a INT64: {'Python int too large'}"),
-        (TEXT, 7, "Expected str | null, got int; value 7"),
-        (text(format="date-time"), "soon", "not a TIMESTAMP"),
-        (decimal(10, 2), "12.3456789012", "not a NUMERIC"),
-        (decimal(), "1e99", "does not fit into BIGNUMERIC"),
-        (text(contentEncoding="base64"), "%%", "Invalid base64"),
-    ],
-)
-def test_a_value_of_the_wrong_type_names_stream_column_and_value(
-    dataset: Any, declared: Any, value: Any, says: str
+BAD = [
+    (INTEGER, "1.5", "got float"),
+    (INTEGER, str(2**70), "INT64"),
+    (INTEGER, '"secret"', "got str"),
+    (NUMBER, "1e999", "out of range"),
+    (TEXT, "7", "got int"),
+    (text(format="date-time"), '"secret"', "TIMESTAMP"),
+    (text(format="date-time"), '"10000-01-01T00:00:00Z"', "TIMESTAMP"),
+    (text(format="date"), '"0000-01-01"', "DATE"),
+    (decimal(10, 2), '"12.3456789012"', "NUMERIC"),
+    (decimal(30, 12), f'"{10**18}"', "BIGNUMERIC(30, 12)"),
+    (decimal(), '"1e99"', "BIGNUMERIC"),
+    (decimal(), '"NaN"', "BIGNUMERIC"),
+    (text(contentEncoding="base64"), '"%%"', "base64"),
+    (OBJECT, "[" * 501 + "]" * 501, "JSON"),
+    (OBJECT, "[" * 3000 + '{"secret":"\\ud83d]"}' + "]" * 3000, "nested too deep"),
+]
+RECORD = '{"type":"RECORD","stream":"s","record":{"id":%d,"v%d":%s}}'
+
+
+def test_a_bad_value_becomes_null_and_is_counted(
+    dataset: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    properties = {f"v{n}": declared for n, (declared, _, _) in enumerate(BAD)}
+    bad = [RECORD % (n, n, value) for n, (_, value, _) in enumerate(BAD)]
+    good = [record("s", {"id": 100 + n}) for n in range(3)]
+    messages = [schema("s", {"id": INTEGER, **properties}), *bad, *good, *bad, state(1)]
+    assert dataset.load(messages) == [1]
+    names = ", ".join(f"v{n}" for n in range(len(BAD)))
+    assert dataset.rows("s", f"id, {names}") == [
+        (n, *[None] * len(BAD)) for n in (*range(len(BAD)), 100, 101, 102)
+    ]
+    warnings = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert sorted(warnings) == sorted(
+        f"stream 's', column 'v{n}': 2 values became null, as the column can't hold them"
+        for n in range(len(BAD))
+    )
+
+
+@pytest.mark.parametrize(("declared", "value", "says"), BAD)
+def test_a_bad_value_ends_the_run_if_asked_for_and_is_not_told(
+    dataset: Any, declared: Any, value: str, says: str
 ) -> None:
     messages = [
-        schema("s", {"id": INTEGER, "v": declared}),
-        record("s", {"id": 1, "v": value}),
+        schema("s", {"id": INTEGER, "v0": declared}),
+        record("s", {"id": 1}),
+        RECORD % (2, 0, value),
         state(1),
     ]
-    with pytest.raises(Exception, match="stream 's', column 'v'") as caught:
-        dataset.load(messages)
+    place = r"stream 's', column 'v0': .* can't hold the value of record 2 after the SCHEMA"
+    with pytest.raises(TargetError, match=place) as caught:
+        dataset.load(messages, on_bad_value="fail")
     assert says in str(caught.value)
+    assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
     assert dataset.capsys.readouterr().out == ""
 
 
-def test_long_values_are_shortened_in_errors(dataset: Any) -> None:
+def test_a_bad_time_of_extraction_stops_no_run(dataset: Any) -> None:
+    stamped = [{**record("s", {"id": n}), "time_extracted": f"202{n}-02-30"} for n in range(2)]
+    assert dataset.load([schema("s", {"id": INTEGER}), *stamped, state(1)]) == [1]
+    assert dataset.rows("s", "id, _sdc_extracted_at") == [(0, None), (1, None)]
+
+
+@pytest.mark.parametrize("name", ["id", "_ab_cdc_deleted_at"])
+def test_a_key_or_the_mark_of_a_delete_is_never_changed(dataset: Any, name: str) -> None:
+    properties = {"id": TEXT, "_ab_cdc_deleted_at": text(format="date-time")}
+    bad = {"id": '"a"', "_ab_cdc_deleted_at": "null", name: '"se\\ud83dcret"'}
+    line = ",".join(f'"{key}":{value}' for key, value in bad.items())
     messages = [
-        schema("s", {"id": INTEGER, "v": INTEGER}),
-        record("s", {"id": 1, "v": "x" * 10_000}),
+        schema("s", properties),
+        f'{{"type":"RECORD","stream":"s","record":{{{line}}}}}',
+        state(1),
     ]
-    with pytest.raises(Exception, match="value 'xxx") as caught:
+    with pytest.raises(TargetError, match=f"stream 's', column '{name}': ") as caught:
         dataset.load(messages)
-    assert len(str(caught.value)) < 400
+    assert "cret" not in str(caught.value)
+
+
+def test_broken_characters_are_replaced_and_counted(
+    dataset: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    columns = {"id": INTEGER, "t": TEXT, "a": {}, "j": OBJECT, "whole": TEXT}
+    lines = [json.dumps(schema("s", columns)).encode(), json.dumps(record("s", {"id": 0})).encode()]
+    for number, broken in enumerate(
+        (rb"\ud83d", rb"\udE00x", rb"\ud83d\ud83d", rb"\uD83D\u0041", b"\xff", b"\xe4\xb8"), 1
+    ):
+        whole = rb"\ud83d\ude00 \\ud83d " + "\ufffd".encode()
+        lines.append(
+            b'{"type":"RECORD","stream":"s","record":{"id":%d,"t":"<%s>","a":"<%s>",'
+            b'"j":{"k":["<%s>"]},"whole":"%s","unknown":"%s"}}'
+            % (number, broken, broken, broken, whole, broken)
+        )
+    target = TargetBigQuery(config=dataset.config())
+    target.listen(io.BytesIO(b"\n".join(lines)))  # type: ignore[arg-type]
+    rows = dataset.rows("s", "id, t, a, JSON_VALUE(j, '$.k[0]'), whole")[1:]
+    for _, plain, anything, nested, whole in rows:
+        assert plain == anything == nested
+        assert plain[:2] == "<\ufffd"
+        assert whole == "😀 \\ud83d \ufffd"
+    assert [plain for _, plain, *_ in rows][1:4] == ["<\ufffdx>", "<\ufffd\ufffd>", "<\ufffdA>"]
+    said = [r.getMessage() for r in caplog.records if "broken" in r.getMessage()]
+    assert said == [
+        f"stream 's', column '{name}': 6 values had broken characters, which became U+FFFD"
+        for name in "taj"
+    ]
+
+
+def test_a_broken_state_is_not_changed_but_refused(dataset: Any) -> None:
+    with pytest.raises(TargetError, match="not a Singer message"):
+        dataset.load(['{"type":"STATE","value":"\\ud83d"}'])
 
 
 def test_lines_of_fifty_megabytes(dataset: Any) -> None:

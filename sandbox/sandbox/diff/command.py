@@ -35,7 +35,13 @@ _CHARACTERS: Final = 60
 
 
 def show_differences(
-    tables: Sequence[str], source: str | None, publication: str, project: str, dataset: str
+    tables: Sequence[str],
+    source: str | None,
+    publication: str,
+    project: str,
+    dataset: str,
+    *,
+    keeps_dropped_partitions: bool,
 ) -> bool:
     """Compare, print a line for each table and each row that differs, and tell if all is equal.
 
@@ -56,6 +62,7 @@ def show_differences(
                 dataset,
                 tables,
                 publication=publication,
+                keeps_dropped_partitions=keeps_dropped_partitions,
                 on_progress=on_progress,
             )
             shown = [_show(console, report) for report in reports]

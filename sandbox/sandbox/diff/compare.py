@@ -22,6 +22,7 @@ def differences(
     tables: Sequence[str] = (),
     *,
     publication: str = "oso_publication",
+    keeps_dropped_partitions: bool = False,
     on_progress: Progress = lambda *_: None,
 ) -> Iterator[TableReport]:
     """Compare the tables of a publication with a dataset, one after another.
@@ -35,6 +36,8 @@ def differences(
         dataset: Name of the dataset.
         tables: Names in the source, with or without schema; all published ones if there is none.
         publication: What is published decides which tables, columns and rows are compared.
+        keeps_dropped_partitions: Rows of a partitioned table that only the warehouse has are of
+            dropped partitions, and no difference.
         on_progress: Is told after each range how far a table is.
 
     Raises:
@@ -54,7 +57,13 @@ def differences(
             if not tables or {table.name, _full_name(table)} & set(tables):
                 streams = (table.name, f"{table.schema}-{table.name}")
                 stored = warehouse.find_table(client, dataset, streams)
-                yield _compare(connection, client, table, stored, on_progress)
+                report = TableReport(_full_name(table))
+                report.keeps_dropped = keeps_dropped_partitions and table.is_partitioned
+                _compare(connection, client, table, stored, report, on_progress)
+                if report.kept:
+                    kept = f"{report.kept:,} rows of dropped partitions are kept"
+                    report.note = "; ".join(filter(None, (report.note, kept)))
+                yield report
 
 
 def _full_name(table: SourceTable) -> str:
@@ -66,15 +75,15 @@ def _compare(
     client: bigquery.Client,
     table: SourceTable,
     stored: WarehouseTable | None,
+    report: TableReport,
     on_progress: Progress,
-) -> TableReport:
-    report = TableReport(_full_name(table))
+) -> None:
     total = source.count(connection, table)
     on_progress(report.table, 0, total)
     if stored is None:
         report.source_rows = total
         report.problem = "the warehouse has no such table"
-        return report
+        return
     if missing := [name for name in table.columns if name not in stored.columns]:
         report.problem = f"the warehouse has no column {', '.join(missing)}"
     keys = [stored.columns[name] for name in table.key if name in stored.columns]
@@ -83,9 +92,10 @@ def _compare(
         report.source_rows = total
         report.warehouse_rows = warehouse.count(client, stored)
         report.different = abs(report.source_rows - report.warehouse_rows)
-        return report
+        if report.keeps_dropped and report.warehouse_rows > report.source_rows:
+            report.kept, report.different = report.different, 0
+        return
     for key in warehouse.twice(client, stored, keys):
         report.add(Difference("twice", dict(zip(table.key, key, strict=True)), {}))
     comparison = KeyedComparison(connection, client, table, stored, total, report)
     comparison.run(lambda done: on_progress(report.table, done, total))
-    return report

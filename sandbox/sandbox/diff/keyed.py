@@ -155,9 +155,9 @@ class KeyedComparison:
                 self.report.source_rows += range_.rows
                 self.report.warehouse_rows += range_.rows
                 return
-        different = self.report.different
+        found = self.report.different + self.report.kept
         self._compare_range(range_, columns)
-        if self.report.different == different:
+        if self.report.different + self.report.kept == found:
             # Equal values, but not equal texts: to look at them is all that is left from now on.
             self._trusted = [group for group in self._trusted if group not in suspects]
 

@@ -23,6 +23,7 @@ _SESSION: Final = {
 
 _TABLES: Final = """
 SELECT p.schemaname AS schema, p.tablename AS name, p.rowfilter AS filter,
+  c.relkind = 'p' AS is_partitioned,
   (
     SELECT jsonb_agg(a.attname ORDER BY k.position)
     FROM pg_index i, unnest(i.indkey) WITH ORDINALITY k(attnum, position), pg_attribute a
@@ -62,6 +63,7 @@ class SourceTable(NamedTuple):
 
     Attributes:
         filter: SQL of the publication's row filter.
+        is_partitioned: Whether its rows are in partitions.
         key: Columns of its replica identity index or primary key, empty if it has neither.
         columns: Published columns.
     """
@@ -69,6 +71,7 @@ class SourceTable(NamedTuple):
     schema: str
     name: str
     filter: str | None
+    is_partitioned: bool
     key: tuple[str, ...]
     columns: dict[str, Kind]
 
