@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Final, TypeVar, cast
@@ -18,12 +18,13 @@ from tap_postgres_cdc.errors import CaptureError, Interrupted
 from tap_postgres_cdc.follow import Follower
 from tap_postgres_cdc.output import Output
 from tap_postgres_cdc.partitions import Partitions
-from tap_postgres_cdc.planning import CatalogStream, Plan, Planner
+from tap_postgres_cdc.planning import Plan, Planner
 from tap_postgres_cdc.progress import StreamProgress
 from tap_postgres_cdc.records import record_schema
 from tap_postgres_cdc.replication import ReplicationStream
 from tap_postgres_cdc.rereading import Rereader
 from tap_postgres_cdc.rows import Losses
+from tap_postgres_cdc.selection import CatalogSelection
 from tap_postgres_cdc.settings import Settings
 from tap_postgres_cdc.snapshot import SnapshotCopy, TakenSnapshot
 from tap_postgres_cdc.state import SlotState, State
@@ -49,7 +50,7 @@ class Capture:
     def __init__(
         self,
         settings: Settings,
-        streams: Mapping[str, CatalogStream],
+        selection: CatalogSelection,
         state: State,
         output: Output,
         stop: threading.Event,
@@ -58,13 +59,13 @@ class Capture:
 
         Args:
             settings: Of the source.
-            streams: What the catalog says, by stream.
+            selection: What the catalog says of streams.
             state: Where the last run ended; it is moved on.
             output: Takes the messages.
             stop: Set to end early, with the state of what is written.
         """
         self._settings = settings
-        self._streams = streams
+        self._selection = selection
         self._state = state
         self._output = output
         self._stop = stop
@@ -136,7 +137,7 @@ class Capture:
 
     def _planner(self, connection: psycopg.Connection) -> Planner:
         partitions = Partitions(connection, self._slot.oldest_xid)
-        return Planner(self._settings, self._streams, self._state.bookmarks, partitions)
+        return Planner(self._settings, self._selection, self._state.bookmarks, partitions)
 
     @property
     def _slot(self) -> SlotState:

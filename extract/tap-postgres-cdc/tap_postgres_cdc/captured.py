@@ -5,6 +5,7 @@ from typing import Protocol
 
 from tap_postgres_cdc.datatypes import JsonSchema
 from tap_postgres_cdc.discovery import Table, TableColumn
+from tap_postgres_cdc.facts import TableFacts
 from tap_postgres_cdc.pgoutput import RelationColumn
 from tap_postgres_cdc.rows import Column
 from tap_postgres_cdc.state import Bookmark
@@ -24,8 +25,8 @@ class Captured:
 
     Attributes:
         bookmark: Its place in the state; a FULL_TABLE stream has one that is not kept.
-        known_columns: Names of those that the rows of the log should have: captured by the last run
-            or by the snapshot.
+        known: What the catalog said when the table was read last: in the last run, or in the
+            snapshot.
         is_logged: Whether its changes are streamed: LOG_BASED, not FULL_TABLE.
         schema: JSON Schema of its records as last written, empty before the first SCHEMA.
         unexplained: Transactions that may have taken rows away without a trace in the log, unless
@@ -39,7 +40,7 @@ class Captured:
     table: Table
     selection: Selection
     bookmark: Bookmark
-    known_columns: frozenset[str] = frozenset()
+    known: TableFacts
     is_logged: bool = True
     schema: JsonSchema = field(default_factory=dict)
     unexplained: set[int] = field(default_factory=set)
@@ -72,6 +73,11 @@ class Captured:
     def has_to_be_copied_again(self) -> bool:
         """Whether that can be done now."""
         return self.is_left_out and not self.problem
+
+    @property
+    def known_columns(self) -> list[TableColumn]:
+        """Those that the rows of the log should have."""
+        return [one for one in self.table.columns if one.attnum in self.known.columns]
 
     @property
     def stream(self) -> str:

@@ -225,9 +225,9 @@ def discover(
     _, *published = found
     operations = ("INSERT", "UPDATE", "DELETE", "TRUNCATE")
     cursor = connection.cursor(row_factory=psycopg.rows.dict_row)
-    rows = cursor.execute(_TABLES, [publication, publication, list(schemas)]).fetchall()
-    types.load(column[2] for row in rows for column in row["columns"] or ())
-    tables = tuple(_table(row, types, stream_name) for row in rows)
+    cursor.execute(_TABLES, [publication, publication, list(schemas)])
+    # Row by row: all at once, they would take more memory than what is made of them.
+    tables = tuple(_table(row, types, stream_name) for row in cursor)
     _check_names(connection, tables, publication, schemas)
     unpublished = (name for name, yes in zip(operations, published, strict=True) if not yes)
     return Publication(tables, tuple(unpublished))
@@ -250,6 +250,7 @@ def with_blocks(connection: psycopg.Connection, tables: Iterable[Table]) -> dict
 
 
 def _table(row: dict[str, Any], types: TypeCatalog, stream_name: str) -> Table:
+    types.load(column[2] for column in row["columns"] or ())
     columns = tuple(
         TableColumn._make([*column, types.datatype(*column[2:5])])
         for column in row["columns"] or ()

@@ -9,6 +9,7 @@ transaction that wrote their row last (`xmin`). Of most of it a digest is enough
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from hashlib import blake2b
 from itertools import chain
 from typing import Final, NamedTuple, Self
@@ -88,7 +89,10 @@ class TableFacts:
             },
             gone=frozenset(),
             newest_label=newest_label,
-            attribute_changes=_digest(table.attribute_changes),
+            # It matters only where there is no TOAST table to tell.
+            attribute_changes=_NONE
+            if all(part.toast for part in table.parts)
+            else _digest(table.attribute_changes),
             parts={
                 part.oid: PartFacts(part.relfilenode, part.toast, _link(part))
                 for part in table.parts
@@ -112,13 +116,14 @@ class TableFacts:
             gone=frozenset(_chunks("" if gone == _NONE else gone, _NAME)),
             newest_label=int(label),
             attribute_changes=changes,
-            parts=dict(map(_parse_part, parts.split(","))) if parts != _NONE else {},
+            parts=dict(_parse_parts(parts, int(table))),
         )
 
     def __str__(self) -> str:
         columns = (self.columns.get(n, _NONE) for n in range(1, max(self.columns, default=0) + 1))
+        # The oid and file of a table that is no partition are mostly its own, and left out.
         parts = (
-            f"{oid}.{part.relfilenode}.{part.toast}.{part.link}".rstrip(".")
+            f"{_other(oid, self.table)}.{_other(part.relfilenode, oid)}.{part.toast}.{part.link}"
             for oid, part in self.parts.items()
         )
         fields = (
@@ -159,9 +164,9 @@ class Verdict:
 
 def judge(
     known: TableFacts,
+    now: TableFacts,
     table: Table,
     columns: Sequence[TableColumn],
-    types: TypeCatalog,
     *,
     keeps_dropped: bool,
 ) -> Verdict:
@@ -169,12 +174,11 @@ def judge(
 
     Args:
         known: As of the last run.
+        now: As of this one, without the labels of enums that are newer than `known`.
         table: As it is now.
         columns: Those of its columns that are captured.
-        types: Has their types.
         keeps_dropped: Whether rows of dropped partitions stay.
     """
-    now = TableFacts.of(table, columns, types, known.newest_label)
     verdict = Verdict()
     if known.table != now.table:
         verdict.reason = "it was dropped and made again"
@@ -254,6 +258,7 @@ def _parts(known: TableFacts, now: TableFacts, table: Table, verdict: Verdict) -
             verdict.unlogged.append(part)
 
 
+@lru_cache(1 << 14)
 def _digest(text: str, length: int = _COLUMN) -> str:
     return b64encode(blake2b(text.encode(), digest_size=6).digest()).decode()[:length]
 
@@ -272,9 +277,15 @@ def _parse_columns(text: str) -> Iterator[tuple[int, str]]:
         at += size
 
 
-def _parse_part(text: str) -> tuple[int, PartFacts]:
-    oid, relfilenode, toast, *link = text.split(".")
-    return int(oid), PartFacts(int(relfilenode), int(toast), "".join(link))
+def _other(number: int, usual: int) -> str:
+    return "" if number == usual else str(number)
+
+
+def _parse_parts(text: str, table: int) -> Iterator[tuple[int, PartFacts]]:
+    for part in () if text == _NONE else text.split(","):
+        oid, relfilenode, toast, link = part.split(".")
+        number = int(oid or table)
+        yield number, PartFacts(int(relfilenode or number), int(toast), link)
 
 
 def _chunks(text: str, size: int) -> Iterator[str]:

@@ -363,12 +363,12 @@ def _other(captured: Captured, relation: Relation, types: TypeCatalog) -> str:
     key = {*captured.table.key}
     if not key <= then.keys() or (relation.identity in "di" and key and identity != key):
         return "key"
-    now = {column.name: column for column in captured.table.columns}
-    for name in captured.known_columns:
-        if name not in then and not then.keys() <= now.keys():
-            return f"name of column {name}"
-        if name in then and _form(types, then[name]) != _form(types, now[name]):
-            return f"type of column {name}"
+    names = {column.name for column in captured.table.columns}
+    for column in captured.known_columns:
+        if column.name not in then and not then.keys() <= names:
+            return f"name of column {column.name}"
+        if column.name in then and _form(types, then[column.name]) != _form(types, column):
+            return f"type of column {column.name}"
     return ""
 
 

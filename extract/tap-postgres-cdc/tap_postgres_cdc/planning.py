@@ -3,28 +3,17 @@
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from tap_postgres_cdc.captured import Captured, Selection, selected_table_columns
+from tap_postgres_cdc.captured import Captured, selected_table_columns
 from tap_postgres_cdc.discovery import Part, Publication
 from tap_postgres_cdc.facts import TableFacts, Verdict, carried, judge
 from tap_postgres_cdc.partitions import Partitions
+from tap_postgres_cdc.selection import CatalogSelection
 from tap_postgres_cdc.settings import Settings
 from tap_postgres_cdc.snapshot import TakenSnapshot
 from tap_postgres_cdc.state import Bookmark, Handoff
 from tap_postgres_cdc.typecatalog import TypeCatalog
-
-
-class CatalogStream(Selection, Protocol):
-    """What the catalog says of a stream."""
-
-    @property
-    def selected(self) -> bool:
-        """Whether it goes out at all."""
-
-    @property
-    def replication_method(self) -> str:
-        """LOG_BASED, or FULL_TABLE to copy the table each run."""
 
 
 class Plan(NamedTuple):
@@ -40,7 +29,7 @@ class Planner:
     def __init__(
         self,
         settings: Settings,
-        streams: Mapping[str, CatalogStream],
+        selection: CatalogSelection,
         bookmarks: Mapping[str, Bookmark],
         partitions: Partitions,
     ) -> None:
@@ -48,12 +37,12 @@ class Planner:
 
         Args:
             settings: Of the source.
-            streams: What the catalog says, by stream.
+            selection: What the catalog says of streams.
             bookmarks: Where the last run ended; they are not changed.
             partitions: Looks into partitions.
         """
         self._settings = settings
-        self._streams = streams
+        self._selection = selection
         self._bookmarks = bookmarks
         self._partitions = partitions
 
@@ -77,8 +66,8 @@ class Planner:
         """
         plan = Plan([], [])
         for table in publication.tables:
-            stream = self._streams.get(table.stream)
-            if stream is None or not stream.selected or (only and table.stream not in only):
+            stream = self._selection.of(table.stream)
+            if not stream.selected or (only and table.stream not in only):
                 continue
             columns = selected_table_columns(table, stream)
             now = taken.time if taken else datetime.now(UTC)
@@ -87,14 +76,17 @@ class Planner:
             fresh = Bookmark(version, TableFacts.of(table, columns, types), {})
             if taken:
                 fresh.handoff = Handoff(taken.seen, taken.until)
-            names = frozenset(column.name for column in columns)
-            captured, reason = Captured(table, stream, fresh, names), "it is new"
+            captured, reason = Captured(table, stream, fresh, fresh.facts), "it is new"
             if stream.replication_method == "FULL_TABLE":
                 captured.is_logged = False
                 reason = "its replication method is FULL_TABLE"
             elif known:
                 keeps = self._settings.dropped_partitions == "keep"
-                verdict = judge(known.facts, table, columns, types, keeps_dropped=keeps)
+                label = known.facts.newest_label
+                then = fresh.facts
+                if label != then.newest_label:
+                    then = TableFacts.of(table, columns, types, label)
+                verdict = judge(known.facts, then, table, columns, keeps_dropped=keeps)
                 if not taken:
                     attached = () if table.key else verdict.new_parts
                     self._partitions.look(verdict.emptied, attached)
@@ -136,9 +128,9 @@ class Planner:
             handoff=known.handoff,
         )
         captured.version = known.version
-        captured.known_columns = frozenset(
-            column.name for column in captured.table.columns if column.attnum in known.facts.columns
-        )
+        captured.known = known.facts
+        if bookmark.facts == known.facts:
+            bookmark.facts = known.facts  # once in memory
         doubtful = [part for part in verdict.emptied if not self._partitions.is_kept(part)]
         captured.unexplained = {part.changed_by for part in (*doubtful, *verdict.unlogged)}
         # Until the log explains it, and should the run end before that.

@@ -16,14 +16,11 @@ from tap_postgres_cdc.captured import selected_columns
 from tap_postgres_cdc.copying import Copier, CopyJob
 from tap_postgres_cdc.datatypes import JsonSchema
 from tap_postgres_cdc.discovery import Table
-from tap_postgres_cdc.errors import CaptureError
 from tap_postgres_cdc.records import METADATA, SEQUENCE, record_schema, snapshot_suffix
 from tap_postgres_cdc.rows import Column
 
 if TYPE_CHECKING:
     from tap_postgres_cdc.tap import TapPostgresCDC
-
-METHODS = ("LOG_BASED", "FULL_TABLE")
 
 
 class PostgresStream(Stream):
@@ -56,22 +53,13 @@ class PostgresStream(Stream):
         return super().metadata
 
     def apply_catalog(self, catalog: Catalog) -> None:
-        """Take selection and replication method from a catalog; the key is the table's.
-
-        Raises:
-            CaptureError: The replication method is none of ours.
-        """
+        """Take selection and replication method from a catalog; the key is the table's."""
         super().apply_catalog(catalog)
         self._metadata = self._mask = None
         self.primary_keys = self.table.key
         self.replication_key = SEQUENCE
-        method = self._tap.replication_methods.get(self.name, self.forced_replication_method)
-        if method not in METHODS:
-            raise CaptureError(
-                f"stream {self.name}: replication-method {method} is not supported, use "
-                f"{' or '.join(METHODS)}"
-            )
-        self.forced_replication_method = method
+        # The SDK puts its own before that of the catalog.
+        self.forced_replication_method = self._tap.selection.of(self.name).replication_method
 
     def is_column_selected(self, name: str) -> bool:
         """Whether records hold the column."""

@@ -1,6 +1,5 @@
 """The tap: what the Singer SDK gives to the command line, around a run of `capture`."""
 
-import json
 import os
 import sys
 import threading
@@ -8,15 +7,17 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from pathlib import Path, PurePath
+from io import TextIOWrapper
 from types import FrameType
 from typing import Any
 
 import click
+import msgspec
 import psycopg
 from singer_sdk import Stream, Tap
 from singer_sdk.helpers.capabilities import PluginCapabilities, TapCapabilities
 from singer_sdk.plugin_base import JSONSchemaValidator, SingerCommand
+from singer_sdk.singerlib import Catalog
 
 from tap_postgres_cdc.capture import Capture
 from tap_postgres_cdc.commands.cli import COMMANDS
@@ -26,6 +27,7 @@ from tap_postgres_cdc.errors import CaptureError, Interrupted
 from tap_postgres_cdc.output import DirectOutput, Output, SdkOutput, WholeWriter
 from tap_postgres_cdc.prerequisites import open_env_file
 from tap_postgres_cdc.records import SEQUENCE
+from tap_postgres_cdc.selection import CatalogSelection
 from tap_postgres_cdc.settings import CONFIG_SCHEMA, Settings, read_settings
 from tap_postgres_cdc.state import DAMAGED, State
 from tap_postgres_cdc.streams import PostgresStream
@@ -57,11 +59,18 @@ class TapPostgresCDC(Tap):
     ]
 
     def __init__(self, *, catalog: Any = None, state: Any = None, **options: Any) -> None:
-        self.replication_methods = _replication_methods(catalog)
+        """Take what the SDK takes; a catalog may also be the bytes of its file."""
+        self.selection = CatalogSelection(catalog)
+        self._given_catalog = catalog
         self._stop = threading.Event()
         self._signal = 0
+        self._stopped_at = 0.0
+        self._is_told = False
         self._given_state: dict[str, Any] = {}
-        super().__init__(catalog=catalog, state=_read_state(state), **options)
+        # What the SDK makes of a catalog is needed where records go through it, and only there.
+        super().__init__(state=state, **{**options, "setup_mapper": False})
+        if isinstance(catalog, bytes) and not self._is_mapped:
+            self._given_catalog = None  # it is as large as all the rest
 
     @classmethod
     def get_singer_command(cls) -> click.Command:
@@ -88,9 +97,29 @@ class TapPostgresCDC(Tap):
         """
         context = click.get_current_context()
         if context.invoked_subcommand is None:
-            super().invoke(**options)
+            cls._run(**options)
         else:
             context.obj = partial(cls._read_settings, options["config"])
+
+    @classmethod
+    def _run(
+        cls,
+        *,
+        config: Any,
+        state: TextIOWrapper | None,
+        catalog: TextIOWrapper | None,
+        **options: Any,
+    ) -> None:
+        """What `Tap.invoke` does, without making objects of all that a catalog has."""
+        super(Tap, cls).invoke(**options)
+        cls.print_version(print_fn=cls.logger.info)
+        tap = cls(
+            config=config.config,
+            parse_env_config=config.parse_env,
+            catalog=_read(catalog, "catalog"),
+            state=_read_state(state),
+        )
+        tap.sync_all()
 
     @classmethod
     def _read_settings(cls, given: Any) -> Settings:
@@ -111,16 +140,20 @@ class TapPostgresCDC(Tap):
         """
         return read_settings(self.config)
 
+    @property
+    def _is_mapped(self) -> bool:
+        """Whether records go through the SDK."""
+        return bool(self.config.get("stream_maps") or self.config.get("flattening_enabled"))
+
     def connection(self) -> AbstractContextManager[psycopg.Connection]:
         """A connection for queries, see `Connector.session`."""
         return Connector(self.settings, self._stop).session()
 
-    def discover_streams(self) -> list[Stream]:
-        """Streams of the publication's tables.
-
-        Raises:
-            CaptureError: It has none, or the server can't be asked.
-        """
+    def _tell_settings(self) -> None:
+        """Say once how settings are taken, and what of them is not as it should be."""
+        if self._is_told:
+            return
+        self._is_told = True
         settings = self.settings
         for notice in settings.notices:
             self.logger.info("%s", notice)
@@ -128,6 +161,15 @@ class TapPostgresCDC(Tap):
             self.logger.warning("%s", warning)
         if file := open_env_file():
             self.logger.warning("Other users of this machine may read %s: chmod 600 %s", file, file)
+
+    def discover_streams(self) -> list[Stream]:
+        """Streams of the publication's tables.
+
+        Raises:
+            CaptureError: It has none, or the server can't be asked.
+        """
+        self._tell_settings()
+        settings = self.settings
         with self._stopping(), self.connection() as connection:
             publication = discover(
                 connection,
@@ -137,6 +179,15 @@ class TapPostgresCDC(Tap):
                 settings.stream_name,
             )
         return [PostgresStream(self, table) for table in publication.tables]
+
+    @property
+    def input_catalog(self) -> Catalog | None:
+        """What the catalog is for the SDK."""
+        if self._input_catalog is None and self._given_catalog is not None:
+            given = self._given_catalog
+            found = msgspec.json.decode(given) if isinstance(given, bytes) else given
+            self._input_catalog = Catalog.from_dict(found)
+        return self._input_catalog
 
     @property
     def catalog_dict(self) -> dict[str, Any]:
@@ -158,6 +209,7 @@ class TapPostgresCDC(Tap):
         """
         try:
             with self._stopping():
+                self._tell_settings()
                 self._capture().run()
         except BrokenPipeError:
             # Python would complain once more when it closes standard output.
@@ -176,6 +228,7 @@ class TapPostgresCDC(Tap):
         """
         with self._stopping():
             self._capture().check()
+            self.setup_mapper()
             return super().run_sync_dry_run(dry_run_record_limit, streams)
 
     @contextmanager
@@ -189,17 +242,13 @@ class TapPostgresCDC(Tap):
             sys.exit(128 + self._signal)
 
     def _capture(self) -> Capture:
-        streams: dict[str, PostgresStream] = {
-            name: stream
-            for name, stream in self.streams.items()
-            if isinstance(stream, PostgresStream)
-        }
-        output: Output
-        if self.config.get("stream_maps") or self.config.get("flattening_enabled"):
-            output = SdkOutput(streams)
-        else:
-            output = DirectOutput(SEQUENCE)
-        return Capture(self.settings, streams, _state(self._given_state), output, self._stop)
+        output: Output = DirectOutput(SEQUENCE)
+        if self._is_mapped:
+            self.setup_mapper()
+            streams = self.streams.values()
+            output = SdkOutput({s.name: s for s in streams if isinstance(s, PostgresStream)})
+        state = _state(self._given_state)
+        return Capture(self.settings, self.selection, state, output, self._stop)
 
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
         errors = self._config_errors(self._config)
@@ -244,16 +293,20 @@ def _state(given: Any) -> State:
         ) from None
 
 
-def _read_state(given: Any) -> Any:
-    """A state, from its file if that is what is given."""
-    if not isinstance(given, str | PurePath):
-        return given
+def _read(file: TextIOWrapper | None, what: str) -> bytes | None:
     try:
-        state = json.loads(Path(given).read_bytes())
+        return None if file is None else bytes(file.buffer.read())
     except (OSError, ValueError) as error:
-        raise CaptureError(f"the state in {given} can't be read: {error}") from None
+        raise CaptureError(f"the {what} can't be read: {error}") from None
+
+
+def _read_state(file: TextIOWrapper | None) -> dict[str, Any]:
+    try:
+        state = msgspec.json.decode(_read(file, "state") or b"{}")
+    except msgspec.DecodeError as error:
+        raise CaptureError(f"the state is damaged: {error}") from None
     if not isinstance(state, dict):
-        raise CaptureError(f"the state in {given} is damaged: it has to be an object")
+        raise CaptureError("the state is damaged: it is no object")
     return state
 
 
@@ -262,15 +315,3 @@ def _expected(error: Any) -> str:
     options = " or ".join(map(str, expected)) if isinstance(expected, list) else expected
     bound = {"minimum": "at least ", "exclusiveMinimum": "more than "}.get(error.validator, "")
     return f"must be {bound}{options}"
-
-
-def _replication_methods(catalog: Any) -> dict[str, str]:
-    """Replication methods that a catalog's metadata sets, which the SDK puts after its own."""
-    methods = {}
-    for stream in catalog.get("streams", []) if isinstance(catalog, dict) else []:
-        for entry in stream.get("metadata", []):
-            metadata = entry["metadata"]
-            method = metadata.get("replication-method") or metadata.get("forced-replication-method")
-            if not entry["breadcrumb"] and method:
-                methods[stream["tap_stream_id"]] = method
-    return methods

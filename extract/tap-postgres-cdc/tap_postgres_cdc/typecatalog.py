@@ -69,6 +69,8 @@ class TypeCatalog:
     def __init__(self, connection: psycopg.Connection) -> None:
         self._connection = connection
         self._types: dict[int, _Type] = {}
+        self._datatypes: dict[tuple[int, int, int], Datatype] = {}
+        self._forms: dict[tuple[int, int], str] = {}
 
     def load(self, oids: Iterable[int]) -> None:
         """Read types, and the ones they are made of, all at once."""
@@ -84,6 +86,12 @@ class TypeCatalog:
             typmod: `pg_attribute.atttypmod`.
             dimensions: `pg_attribute.attndims`.
         """
+        known = oid, typmod, dimensions
+        if known not in self._datatypes:
+            self._datatypes[known] = self._datatype(*known)
+        return self._datatypes[known]
+
+    def _datatype(self, oid: int, typmod: int, dimensions: int) -> Datatype:
         self.load([oid])
         found = self._types.get(oid)
         if found is None:
@@ -109,7 +117,17 @@ class TypeCatalog:
         A label that is renamed, or an attribute that is added or dropped, changes values without a
         change in the log. A label that is added does not, so those above `newest_label` are left
         out. The text of a domain is that of its base type, the one of varchar that of text.
+
+        Args:
+            oid: Of a type that was loaded.
+            newest_label: The oid of the last label that counts.
         """
+        known = oid, newest_label
+        if known not in self._forms:
+            self._forms[known] = self._form(*known)
+        return self._forms[known]
+
+    def _form(self, oid: int, newest_label: int) -> str:
         found = self._types.get(oid)
         if found is None:
             return str(oid)
