@@ -67,8 +67,7 @@ class TapPostgresCDC(Tap):
         self._stopped_at = 0.0
         self._is_told = False
         self._given_state: dict[str, Any] = {}
-        # What the SDK makes of a catalog is needed where records go through it, and only there.
-        super().__init__(state=state, **{**options, "setup_mapper": False})
+        super().__init__(state=state, **options)
         if isinstance(catalog, bytes) and not self._is_mapped:
             self._given_catalog = None  # it is as large as all the rest
 
@@ -118,6 +117,7 @@ class TapPostgresCDC(Tap):
             parse_env_config=config.parse_env,
             catalog=_read(catalog, "catalog"),
             state=_read_state(state),
+            setup_mapper=False,
         )
         tap.sync_all()
 
@@ -228,7 +228,6 @@ class TapPostgresCDC(Tap):
         """
         with self._stopping():
             self._capture().check()
-            self.setup_mapper()
             return super().run_sync_dry_run(dry_run_record_limit, streams)
 
     @contextmanager
