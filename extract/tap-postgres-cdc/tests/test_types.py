@@ -288,7 +288,7 @@ def test_a_table_whose_key_json_cannot_hold_waits(embedded: Source) -> None:
     )
     embedded.publish()
     with pytest.raises(
-        CaptureError, match="stream t: key column until .* everything else is loaded"
+        CaptureError, match=r"stream t: key column until .* everything else is loaded"
     ):
         embedded.run()
 
