@@ -47,7 +47,7 @@ new-tap: setup ## make a new HTTP source (NAME=tap-my-source)
 demo-http: setup ## run the example tap against a local server and show what it wrote
 	@$(BIN)/sandbox demo-http
 
-bench-postgres: .venv/.synced ## measure reading PostgreSQL beside its peers, needs Java 17 (ARGS="--rounds 3")
+bench-postgres: .venv/.synced ## measure reading PostgreSQL beside its peers, needs Java 17 (ARGS="--parts idle" does not)
 	$(UV) run --quiet --locked --group bench python -m benchmarks.postgres_source $(ARGS)
 
 bench-http: .venv/.synced ## measure the example tap beside CloudQuery's SDK (ARGS="--rounds 3")

@@ -170,7 +170,7 @@ def test_a_database_is_connected_and_kept_by_the_page_alone(
 
         reader.before = {
             "Adding a table later": lambda: reader.equals_source("votes"),
-            "Changing a column": lambda: reader.equals_source("comments"),
+            "Changing tables": lambda: reader.equals_source("comments"),
             "Copying one table again": damage,
             "Pausing for days": check_copied_again,
             "Moving to a new server": move,

@@ -97,7 +97,7 @@ def test_production_takes_project_dataset_and_state_from_outside(reader: Reader)
     reader.sections.add("A slot for each pipeline")
     reader.sections.add("In CI and production")
     out = reader.run(ENVIRONMENT, slot, *commands("In CI and production"))
-    assert '"snapshot":{"done":true' in out
+    assert '"copied":true' in out
     assert reader.asks("SELECT COUNT(*) FROM oso_prod.issues") == [["1500"]]
     state = reader.meltano.root / "output" / "state" / "nightly-oso" / "state.json"
     assert json.loads(state.read_text())["completed"]

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.postgres_source import contenders, results
+from benchmarks.postgres_source import catalogs, contenders, results
 from benchmarks.postgres_source.piped import Measurement
 from benchmarks.postgres_source.results import Measured
 from benchmarks.source import SETTINGS, VALUES, change, make_slot, make_table
@@ -23,10 +23,25 @@ Contender = tuple[str, Callable[[], Measurement]]
 
 
 def main() -> None:
-    """Run everything and write the results."""
+    """Measure what was asked for, and write the results of it."""
+    parts = {"reading": measure_reading, "idle": measure_idle}
     parser = argparse.ArgumentParser(prog="benchmarks.postgres_source", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="how often (%(default)s)")
-    rounds = parser.parse_args().rounds
+    parser.add_argument(
+        "--parts", nargs="+", choices=list(parts), default=list(parts), help="(all of them)"
+    )
+    options = parser.parse_args()
+    for part in options.parts:
+        parts[part](options.rounds)
+
+
+def measure_idle(rounds: int) -> None:
+    """Many tables in which nothing has changed."""
+    catalogs.write(catalogs.compare_sizes(contenders.tap_program(), rounds))
+
+
+def measure_reading(rounds: int) -> None:
+    """Rows and changes, beside others."""
     with (
         tempfile.TemporaryDirectory() as name,
         running(embedded_programs(), settings=SETTINGS) as server,

@@ -38,7 +38,23 @@ def tap(
     since: bytes = b'"RECORD"',
 ) -> tuple[Measurement, Any]:
     """This tap; also gives its last state."""
-    config = {
+    config = {**tap_config(server, publication, slot), "snapshot_workers": workers}
+    command: list[str | Path] = [tap_program()]
+    command += ["--config", write_json(folder / "config.json", config)]
+    if state:
+        command += ["--state", write_json(folder / "state.json", state)]
+    measured = measure(command, since=since)
+    return measured, json.loads(measured.output.splitlines()[-1])["value"]
+
+
+def tap_program() -> Path:
+    """This tap, installed as connectors are."""
+    return make_own_environment(PACKAGE).with_name("tap-postgres-cdc")
+
+
+def tap_config(server: Postgres, publication: str, slot: str) -> dict[str, Any]:
+    """Settings of this tap."""
+    return {
         "airbyte_config": {
             "host": HOST,
             "port": server.port,
@@ -46,15 +62,8 @@ def tap(
             "username": "postgres",
             "password": PASSWORD,
             "replication_method": {"publication": publication, "replication_slot": slot},
-        },
-        "snapshot_workers": workers,
+        }
     }
-    program = make_own_environment(PACKAGE).with_name("tap-postgres-cdc")
-    command: list[str | Path] = [program, "--config", _write(folder / "config.json", config)]
-    if state:
-        command += ["--state", _write(folder / "state.json", state)]
-    measured = measure(command, since=since)
-    return measured, json.loads(measured.output.splitlines()[-1])["value"]
 
 
 def receive_logical(server: Postgres, publication: str, slot: str, end_lsn: str) -> Measurement:
@@ -88,7 +97,7 @@ def meltanolabs(server: Postgres, programs: Path, folder: Path) -> Measurement:
     command: list[str | Path] = [
         programs / "tap-postgres",
         "--config",
-        _write(folder / "peer.json", config),
+        write_json(folder / "peer.json", config),
     ]
     # It copies nothing that is not selected in a catalog.
     found = subprocess.run([*command, "--discover"], capture_output=True, check=True)
@@ -97,10 +106,11 @@ def meltanolabs(server: Postgres, programs: Path, folder: Path) -> Measurement:
         for entry in stream["metadata"]:
             if not entry["breadcrumb"]:
                 entry["metadata"]["selected"] = True
-    path = _write(folder / "catalog.json", catalog)
+    path = write_json(folder / "catalog.json", catalog)
     return measure([*command, "--catalog", path], since=b'"RECORD"')
 
 
-def _write(path: Path, data: Any) -> Path:
+def write_json(path: Path, data: Any) -> Path:
+    """Write a file, and give its path."""
     path.write_text(json.dumps(data))
     return path

@@ -5,6 +5,7 @@ import platform
 import statistics
 from pathlib import Path
 
+from benchmarks.postgres_source import catalogs
 from benchmarks.postgres_source.piped import Measurement
 from benchmarks.report import Bar, Panel, draw, spread, table
 
@@ -17,7 +18,7 @@ Measured = dict[str, list[Measurement]]
 
 
 def write(count: int, rows: Measured, changes: Measured, memory: dict[str, Measurement]) -> None:
-    """Write `RESULTS.md` and `results.svg`.
+    """Write `RESULTS.md`, but for its part by `catalogs`, and `results.svg`.
 
     Args:
         count: How many rows and how many changes there were.
@@ -46,7 +47,9 @@ counted once.""",
         "## Memory of this tap",
         table(("", "", "peak, MiB", "seconds", "CPU, s"), memory_rows),
     ]
-    (FOLDER / "RESULTS.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    _, heading, rest = catalogs.RESULTS.read_text(encoding="utf-8").partition(catalogs.HEADING)
+    page = "\n\n".join([*parts, heading + rest]).rstrip() + "\n"
+    catalogs.RESULTS.write_text(page, encoding="utf-8")
     panels = [
         Panel(title, "more per second", "{:,.0f} thousand/s", _bars(measured, count))
         for title, measured in (("First copy", rows), ("Changes from the log", changes))
