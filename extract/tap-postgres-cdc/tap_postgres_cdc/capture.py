@@ -73,6 +73,7 @@ class Capture:
         self._connector = Connector(settings, stop)
         self._losses = Losses()
         self._losses.fail = settings.on_bad_value == "fail"
+        self._losses.show = settings.show_values
         self._state_at = time.monotonic()
         self._state_bytes = 0
         self._changes = 0

@@ -37,6 +37,7 @@ class CopyJob(NamedTuple):
         snapshot: As given by `pg_export_snapshot()`, None for one of its own.
         part: Name, oid and file of what the query should read; None if it does not matter.
         fail_on_loss: Whether a value that can't be written ends the run.
+        show_losses: Whether the keys of such values' rows are named.
     """
 
     stream: str
@@ -46,6 +47,7 @@ class CopyJob(NamedTuple):
     snapshot: str | None = None
     part: tuple[str, int, int] | None = None
     fail_on_loss: bool = False
+    show_losses: bool = False
 
 
 class Outcome(Enum):
@@ -83,7 +85,7 @@ class Copier:
             psycopg.Error: The server could not.
             ValueLossError: A value can't be written.
         """
-        self.losses.fail = job.fail_on_loss
+        self.losses.fail, self.losses.show = job.fail_on_loss, job.show_losses
         connection = self._connection = self._connection or self._connect()
         is_over = False
         try:

@@ -19,6 +19,8 @@ from tap_postgres_cdc.values import UNREPRESENTABLE, Loss
 _UNESCAPED: Final = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
 _LOST: Final = re.compile(r"\blost\b")
 _ESCAPE: Final = re.compile(rb"\\(.)", re.DOTALL)
+# Of how many rows the keys are named.
+_MOST_NAMED: Final = 20
 
 
 class Column(NamedTuple):
@@ -65,9 +67,11 @@ class Losses(Counter[tuple[str, str, Loss]]):
 
     Attributes:
         fail: Whether the first one ends the run: setting `on_bad_value`.
+        show: Whether the keys of some rows are named: setting `show_values`.
     """
 
     fail: bool = False
+    show: bool = False
 
     def lines(self) -> list[str]:
         """A line for each stream, column and reason, without any value."""
@@ -115,10 +119,10 @@ def row_functions(stream: str, columns: Sequence[Column], losses: Losses) -> Row
     row = [i for i, column in enumerate(columns) if column.selected]
     key = [i for i, column in enumerate(columns) if column.is_key]
     source = [
-        *_message_function("row", stream, columns, row),
-        *_message_function("key", stream, columns, key),
-        *_values_function("values", stream, columns, row),
-        *_values_function("key_values", stream, columns, key),
+        *_message_function("row", stream, columns, row, losses),
+        *_message_function("key", stream, columns, key, losses),
+        *_values_function("values", stream, columns, row, losses),
+        *_values_function("key_values", stream, columns, key, losses),
     ]
     names = _compile(source, stream, columns, losses)
     return RowFunctions(names["row"], names["key"], names["values"], names["key_values"])
@@ -161,6 +165,8 @@ def copy_function(
     ]
     source += ["  else:", *(conversions or ["   pass"])]
     line = _format(stream, columns).partition(b"%b%016X%b")[0] + suffix.replace(b"%", b"%%")
+    key = [i for i, column in enumerate(columns) if column.is_key]
+    source += [f" {one}" for one in _name_row(key, losses)]
     source += [f"  add({line!r} % ({''.join(f'{field}, ' for field in fields)}))", " return lines"]
     function: Callable[[Iterable[bytes]], list[bytes]] = _compile(source, stream, columns, losses)[
         "copy"
@@ -174,9 +180,11 @@ def unescape(field: bytes) -> bytes:
 
 
 def _message_function(
-    name: str, stream: str, columns: Sequence[Column], wanted: Sequence[int]
+    name: str, stream: str, columns: Sequence[Column], wanted: Sequence[int], losses: Losses
 ) -> list[str]:
     source = [f"def {name}(data, prefix, number, suffix):", f" p = {TUPLE + 2}"]
+    if losses.show:
+        source.append(" unnamed.clear()")  # of a row that was given up in its middle
     for i, column in enumerate(columns[: max(wanted, default=-1) + 1]):
         source.append(" k, n = unpack(data, p)")
         if i not in wanted:
@@ -195,22 +203,33 @@ def _message_function(
             " else:",
             "  return None",
         ]
-    return [*source, _return(stream, columns, wanted)]
+    return [*source, *_return(stream, columns, wanted, losses)]
 
 
 def _values_function(
-    name: str, stream: str, columns: Sequence[Column], wanted: Sequence[int]
+    name: str, stream: str, columns: Sequence[Column], wanted: Sequence[int], losses: Losses
 ) -> list[str]:
     source = [f"def {name}(values, prefix, number, suffix):"]
     for i in wanted:
         converted = f"({_expression(columns[i], i)})"
         source += [f" v = values[{i}]", f" c{i} = b'null' if v is None else {converted}"]
-    return [*source, _return(stream, columns, wanted)]
+    return [*source, *_return(stream, columns, wanted, losses)]
 
 
-def _return(stream: str, columns: Sequence[Column], wanted: Sequence[int]) -> str:
+def _return(
+    stream: str, columns: Sequence[Column], wanted: Sequence[int], losses: Losses
+) -> list[str]:
+    key = [i for i in wanted if columns[i].is_key]
     line = _format(stream, [columns[i] for i in wanted])
-    return f" return {line!r} % ({''.join(f'c{i}, ' for i in wanted)}prefix, number, suffix)"
+    end = f" return {line!r} % ({''.join(f'c{i}, ' for i in wanted)}prefix, number, suffix)"
+    return [*_name_row(key, losses), end]
+
+
+def _name_row(key: Sequence[int], losses: Losses) -> list[str]:
+    """Code that names the row of values which could not be written, if that is wanted."""
+    if not losses.show:
+        return []
+    return [f" if unnamed: name_row(({''.join(f'c{i}, ' for i in key)}))"]
 
 
 def _format(stream: str, columns: Sequence[Column]) -> bytes:
@@ -231,6 +250,7 @@ class _Lost(NamedTuple):
     stream: str
     column: str
     is_key: bool
+    unnamed: list[tuple[str, Loss]]
 
     def __call__(self, loss: Loss = UNREPRESENTABLE, instead: bytes = b"null") -> bytes:
         holds = (
@@ -242,7 +262,10 @@ class _Lost(NamedTuple):
         if self.losses.fail:
             message = f"stream {self.stream}: {holds}, or set on_bad_value to null"
             raise ValueLossError(message, self.stream, self.column)
-        self.losses[self.stream, self.column, loss] += 1
+        if self.losses.show:
+            self.unnamed.append((self.column, loss))
+        else:
+            self.losses[self.stream, self.column, loss] += 1
         return instead
 
 
@@ -261,8 +284,18 @@ def _compile(
         "unescape": unescape,
         "unpack": KIND_AND_LENGTH.unpack_from,
     }
+    unnamed: list[tuple[str, Loss]] = []
+
+    def name_row(key: tuple[bytes, ...]) -> None:
+        """Count what a row lost, apart from others as long as there are few."""
+        for column, loss in unnamed:
+            shown = loss.of_row(b", ".join(key).decode()) if len(losses) < _MOST_NAMED else loss
+            losses[stream, column, shown] += 1
+        unnamed.clear()
+
+    names |= {"unnamed": unnamed, "name_row": name_row}
     for i, column in enumerate(columns):
-        names[f"lost{i}"] = _Lost(losses, stream, column.name, column.is_key)
+        names[f"lost{i}"] = _Lost(losses, stream, column.name, column.is_key, unnamed)
     # The source holds names of columns only as literals made by repr().
     exec("\n".join(source), names)  # noqa: S102
     return names

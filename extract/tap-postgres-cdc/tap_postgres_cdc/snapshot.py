@@ -314,6 +314,7 @@ class SnapshotCopy:
             self._taken.id,
             wanted,
             self._losses.fail,
+            self._losses.show,
         )
 
     def _finish(self, task: _Range, seconds: float) -> None:

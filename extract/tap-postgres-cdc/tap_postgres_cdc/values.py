@@ -15,6 +15,10 @@ class Loss(NamedTuple):
     why: str
     became: str
 
+    def of_row(self, key: str) -> "Loss":
+        """The same, in the row with a key."""
+        return self._replace(why=f"{self.why}, in the row with key {key}")
+
 
 UNREPRESENTABLE: Final = Loss(
     "JSON has no form for them (NaN, infinity, 24:00, or a year outside 1 to 9999)", "became null"

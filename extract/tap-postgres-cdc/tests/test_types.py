@@ -293,6 +293,26 @@ def test_a_table_whose_key_json_cannot_hold_waits(embedded: Source) -> None:
         embedded.run()
 
 
+@pytest.mark.parametrize("show", [False, True])
+def test_rows_of_values_that_are_lost_are_named_only_if_that_is_wanted(
+    embedded: Source, caplog: pytest.LogCaptureFixture, show: bool
+) -> None:
+    embedded.sql(
+        "CREATE TABLE t (n float8, name text PRIMARY KEY)",
+        "INSERT INTO t VALUES ('NaN', 'Alice'), (1, 'Bob')",
+    )
+    embedded.publish()
+    embedded.options["show_values"] = show
+    embedded.run()
+    embedded.sql("INSERT INTO t VALUES ('Infinity', 'Carol')")
+    embedded.run()
+    assert caplog.text.count("Stream t, column n: values that became null") == 2
+    for name in ("Alice", "Carol"):
+        assert (f'in the row with key "{name}": 1' in caplog.text) == show
+        assert (name in caplog.text) == show
+    assert "Bob" not in caplog.text
+
+
 def test_an_error_of_a_value_comes_from_another_process_as_it_was() -> None:
     error = KeyLossError("a key can't be written", "t", "until")
     again = pickle.loads(pickle.dumps(type(error)(*error.args)))
