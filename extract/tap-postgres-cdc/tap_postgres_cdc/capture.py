@@ -126,8 +126,8 @@ class Capture:
             end_lsn = visibility.end_of_log(connection)
             if known:
                 prerequisites.check_state(known, slot, end_lsn, replication)
-        # Identity of the server as it is now, the rest as it was kept.
-        self._state.slot = replace(known, timeline=slot.timeline) if known else slot
+        # What the slot is called and the timeline may have changed since.
+        self._state.slot = replace(known, name=slot.name, timeline=slot.timeline) if known else slot
         return end_lsn
 
     def _discover(self, connection: psycopg.Connection, types: TypeCatalog) -> Publication:
