@@ -32,6 +32,7 @@ from tap_postgres_cdc.progress import CopyProgress
 from tap_postgres_cdc.records import snapshot_suffix
 from tap_postgres_cdc.rows import Column, KeyLossError, Losses
 from tap_postgres_cdc.settings import Settings
+from tap_postgres_cdc.state import Handoff
 
 logger = logging.getLogger("tap-postgres-cdc")
 
@@ -211,8 +212,8 @@ class SnapshotCopy:
     def _renew(self, connection: psycopg.Connection) -> None:
         """Go on in a new snapshot.
 
-        The stream still skips only what the first one saw, so rows that are copied from now on get
-        some older changes again, then the newer ones, and end right.
+        Of a table that is begun the stream still skips only what its first one saw, so rows that
+        are copied from now on get some older changes again, then the newer ones, and end right.
         """
         connection.execute("COMMIT")
         self._taken = TakenSnapshot.take(connection)
@@ -293,6 +294,9 @@ class SnapshotCopy:
                     if time.monotonic() >= self._renew_at and (captured.table.key or not is_begun):
                         self._is_renewal_due = True
                         yield None
+                    if not is_begun and not copied:
+                        # The stream has to skip what this one saw, not what the first one did.
+                        captured.bookmark.handoff = Handoff(self._taken.seen, self._taken.until)
                     is_begun = True
                     # Towards the end of a part ranges get smaller, so that all end together.
                     share = (part.part.blocks - start) // (2 * self._workers)
