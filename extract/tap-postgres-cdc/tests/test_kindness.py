@@ -272,19 +272,19 @@ def test_timeouts_of_the_role_do_not_end_a_copy(
     embedded: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a range that the server can't send at once, and of pauses between ranges."""
-    make_table(embedded, 20000)
+    make_table(embedded, 16000)
     embedded.publish()
     timeouts = ["statement_timeout", "idle_session_timeout", "idle_in_transaction_session_timeout"]
     embedded.sql(
         "CREATE ROLE hasty SUPERUSER LOGIN PASSWORD 'x'",
         *(f"ALTER ROLE hasty SET {name} = '200ms'" for name in timeouts),
     )
-    monkeypatch.setattr(snapshot, "FIRST_RANGE_BLOCKS", 2000)
-    before(monkeypatch, copying._Rows, "batches", lambda: time.sleep(0.4))
+    monkeypatch.setattr(snapshot, "FIRST_RANGE_BLOCKS", 1 << 14)
+    before(monkeypatch, copying._Rows, "batches", lambda: time.sleep(0.3))
     embedded.block |= {"username": "hasty", "password": "x"}
-    embedded.options |= {"snapshot_workers": 1, "max_rows_per_second": 50000}
+    embedded.options |= {"snapshot_workers": 1, "max_rows_per_second": 40000}
     try:
-        assert len(embedded.run().records("t")) == 20000
+        assert len(embedded.run().records("t")) == 16000
     finally:
         embedded.sql("DROP ROLE hasty")
 
