@@ -85,6 +85,11 @@ def through_json(state: State) -> dict[str, Any]:
     return dict(json.loads(json.dumps(state.to_dict())))
 
 
+def merged(newer: State, older: dict[str, Any]) -> Any:
+    """What Meltano keeps: objects member by member, anything else as it came last."""
+    return merge(through_json(newer), older)  # type: ignore[no-untyped-call]
+
+
 def test_state_is_read_as_it_was_written() -> None:
     state = State(slot(), bookmarks())
     assert State.parse(through_json(state)) == state
@@ -107,14 +112,14 @@ def test_refresh_merged_into_any_older_state_leaves_what_it_says() -> None:
     older = [through_json(State(slot(), {"t": kind, "u": kind})) for kind in kinds if kind]
     for before, after in itertools.product([EARLIER, {}, *older], kinds):
         newer = State(slot(), {"t": after} if after else {})
-        assert State.parse(merge(through_json(newer), copy.deepcopy(before))) == newer
+        assert State.parse(merged(newer, copy.deepcopy(before))) == newer
 
 
 def test_state_merged_into_one_of_the_same_run_leaves_what_it_says() -> None:
     kept = slot()
     for before, after in itertools.product(bookmarks().values(), repeat=2):
         older, newer = State(kept, {"t": before}), State(kept, {"t": after})
-        assert State.parse(merge(through_json(newer), through_json(older))) == newer
+        assert State.parse(merged(newer, through_json(older))) == newer
 
 
 Damage = Callable[[dict[str, Any]], Any]
