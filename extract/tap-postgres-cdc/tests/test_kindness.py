@@ -332,15 +332,14 @@ def test_snapshot_renewed_before_every_range_ends_equal(
     before(monkeypatch, snapshot.SnapshotCopy, "_renew", lambda: renewals.append(None))
     warehouses = [Warehouse("soft"), Warehouse("arrival")]
 
-    def run(state: Any = ...) -> None:
-        messages = embedded.run(state=state).messages
+    def run() -> None:
+        messages = embedded.run().messages
         for warehouse in warehouses:
             warehouse.apply(messages)
 
     with working(embedded):
-        for _ in range(2):
-            run({})
-            run()
+        run()
+        run()
     run()
     assert len(renewals) > 50
     with embedded.connect() as connection:
