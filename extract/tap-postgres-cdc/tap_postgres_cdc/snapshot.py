@@ -259,7 +259,7 @@ class SnapshotCopy:
         return outcomes[-1]
 
     def _copy_once(self, copier: Copier | RemoteCopier, task: _Range) -> Outcome | None:
-        outcome, rows = None, 0
+        outcome, rows, since = None, 0, time.monotonic()
         for batch in copier.copy(self._job(task)):
             if self._stop.is_set() or self._failed.is_set():
                 return None
@@ -269,7 +269,7 @@ class SnapshotCopy:
                 if batch.rows and not task.captured.is_left_out:
                     self._output.records(batch.lines)
                     self._progress.copied(task.captured.table, batch.rows)
-        self._pace.keep(rows)
+        self._pace.keep(rows, since)
         return outcome
 
     def _next_range(self) -> _Range | None:
@@ -358,13 +358,13 @@ class _Pace:
         self._lock = threading.Lock()
         self._free_at = time.monotonic()
 
-    def keep(self, rows: int) -> None:
-        """Wait until as many rows may have been copied."""
+    def keep(self, rows: int, since: float) -> None:
+        """Wait until as many rows may have been copied since then."""
         if self._rate:
             with self._lock:
-                self._free_at = max(self._free_at, time.monotonic()) + rows / self._rate
+                self._free_at = max(self._free_at, since) + rows / self._rate
                 seconds = self._free_at - time.monotonic()
-            self._stop.wait(seconds)
+            self._stop.wait(max(seconds, 0))
 
 
 def copy_query(
