@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
+import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -98,6 +101,45 @@ def test_warehouse_is_equal_after_an_event_of_each_kind(server: Postgres, tmp_pa
         log = run()
         assert different() == {}
         assert "will be copied" not in log
+
+
+def test_refresh_that_is_killed_while_it_copies_is_finished_by_the_next_run(
+    server: Postgres, tmp_path: Path
+) -> None:
+    """Meltano merges its state into the one before, in which the tables were copied."""
+    with server.connect() as connection:
+        connection.execute("CREATE TABLE t (id int PRIMARY KEY, a int, padding text)")
+        rows = "SELECT i, i, repeat('x', 500) FROM generate_series(1, 10000) i"
+        connection.execute(f"INSERT INTO t {rows}")
+        connection.execute("CREATE PUBLICATION oso_publication FOR TABLE t")
+        connection.execute("SELECT pg_create_logical_replication_slot('oso_slot', 'pgoutput')")
+    with BigQueryEmulator() as emulator, contextlib.closing(emulator.client()) as client:
+        settings = {
+            "TARGET_BIGQUERY_PROJECT": PROJECT,
+            "TARGET_BIGQUERY_DATASET": DATASET,
+            "MELTANO_CLI_LOG_LEVEL": "info",
+        }
+        environ = tap_environ(server, "postgres", PASSWORD)
+        meltano = Meltano(ROOT, tmp_path, {**emulator.environ, **environ, **settings})
+        meltano.run(*PIPELINE)
+        with server.connect() as connection:
+            connection.execute("ALTER TABLE t ALTER a TYPE int USING a * 100")
+        meltano.env[f"{SETTINGS}MAX_ROWS_PER_SECOND"] = "500"
+        with meltano.start(*PIPELINE, "--full-refresh") as process:
+            assert process.stderr
+            for line in process.stderr:
+                if "Incremental state has been updated" in line:
+                    break
+            os.killpg(process.pid, signal.SIGKILL)
+        del meltano.env[f"{SETTINGS}MAX_ROWS_PER_SECOND"]
+        with contextlib.closing(sqlite3.connect(tmp_path / "meltano.db")) as database:
+            ((saved,),) = database.execute("SELECT partial_state FROM state").fetchall()
+        bookmark = json.loads(saved)["singer_state"]["bookmarks"]["t"]
+        assert bookmark.get("copied") is not True, "it was not killed in time"
+        meltano.run(*PIPELINE, "--force")
+        with server.connect() as source:
+            (report,) = differences(source, client, DATASET)
+        assert report.is_equal, report
 
 
 def test_page_holds_the_table_of_events() -> None:

@@ -10,6 +10,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import IO, Any, cast
@@ -103,7 +104,9 @@ def main() -> None:
 
     def tell_idle() -> None:
         """Let the parent, which may be asked to stop, not wait for us."""
-        answer(Batch(b"", 0))
+        # Another thread reads on while this one waits for the parent.
+        if threading.current_thread() is threading.main_thread():
+            answer(Batch(b"", 0))
 
     try:
         parameters: dict[str, Any] = pickle.load(orders)  # noqa: S301 - of our own process

@@ -1,6 +1,7 @@
 """Copying one range of a table: rows of `COPY … TO STDOUT` become RECORD lines."""
 
-import time
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Final, NamedTuple
@@ -14,9 +15,11 @@ from tap_postgres_cdc.rows import Column, Losses, copy_function
 # How many rows are turned into lines at once; large rows end a batch early.
 _BATCH_ROWS: Final = 1000
 _BATCH_BYTES: Final = 1 << 20
-# A table stays locked while a range of it is read. When the loader keeps us waiting for longer, the
-# rest of the range is read before any more of it is written.
+# A table stays locked while a range of it is read. When that takes longer, the rest of the range is
+# read at once, whether the loader takes it or not.
 _LOCKED_SECONDS: Final = 5.0
+_IDLE_SECONDS: Final = 1.0
+_LOCK: Final = "SELECT FROM ONLY {} LIMIT 0"
 _BEGIN: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _IDENTITY: Final = "SELECT to_regclass(%s)::oid::bigint, pg_relation_filenode(%s::oid)"
 # What a query says of a table or column that was dropped or renamed.
@@ -111,34 +114,22 @@ class Copier:
             self._connection = None
 
     def _copy(self, connection: psycopg.Connection, job: CopyJob) -> Iterator[Batch]:
-        convert = copy_function(job.stream, job.columns, job.suffix, self.losses)
-        rows: list[bytes] = []
-        size = 0
-        copystream.start(connection, job.query)
-        locked_until = time.monotonic() + _LOCKED_SECONDS
-        get = connection.pgconn.get_copy_data
-        while (length := (found := get(1))[0]) >= 0:
-            if length == 0:
-                if not copystream.wait(connection, 1):
-                    yield Batch(b"", 0)
-                continue
-            rows.append(bytes(found[1]))
-            size += length
-            is_full = len(rows) >= _BATCH_ROWS or size >= _BATCH_BYTES
-            if is_full and time.monotonic() < locked_until:
-                yield Batch(b"".join(convert(rows)), len(rows))
-                rows.clear()
-                size = 0
-        copystream.finish(connection)
         outcome = Outcome.DONE if self._is_the_part(connection, job) else Outcome.CHANGED
-        connection.execute("COMMIT")
-        for at in range(0, len(rows), _BATCH_ROWS):
-            some = rows[at : at + _BATCH_ROWS]
-            yield Batch(b"".join(convert(some)), len(some))
+        if outcome is Outcome.CHANGED:
+            connection.execute("ROLLBACK")
+        else:
+            convert = copy_function(job.stream, job.columns, job.suffix, self.losses)
+            copystream.start(connection, job.query)
+            rows = _Rows(connection)
+            try:
+                for some in rows.batches():
+                    yield Batch(b"".join(convert(some)), len(some))
+            finally:
+                rows.close()
         yield Batch(b"", 0, outcome)
 
     def _is_the_part(self, connection: psycopg.Connection, job: CopyJob) -> bool:
-        """Whether the COPY, whose lock keeps others out, read the table that was meant, and all.
+        """Lock what COPY would read; gives whether it is the table that was meant, and all of it.
 
         It goes by name, and the name may be another table's by now. TRUNCATE and ALTER TABLE put
         new files in place that hold no row older than they are, see
@@ -148,4 +139,75 @@ class Copier:
         if job.part is None:
             return True
         name, oid, relfilenode = job.part
+        connection.execute(_LOCK.format(name).encode())
         return one_row(connection, _IDENTITY, [name, oid]) == (oid, relfilenode)
+
+
+class _Rows:
+    """Rows of a COPY; with the last of them its transaction ends, and so the lock of the table.
+
+    Who takes them may be kept waiting by the loader for minutes. So after a while a thread reads
+    all that are left; a range is small enough to be kept in memory.
+    """
+
+    def __init__(self, connection: psycopg.Connection) -> None:
+        """Take a connection on which the stream has begun."""
+        self._connection = connection
+        self._read: deque[list[bytes]] = deque()
+        self._is_over = self._is_closed = False
+        self._error: Exception | None = None
+        self._turn = threading.Lock()
+        self._timer = threading.Timer(_LOCKED_SECONDS, self._read_rest)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def batches(self) -> Iterator[list[bytes]]:
+        """Some rows at a time, none when the server is busy.
+
+        Raises:
+            Interrupted: The run was asked to stop.
+            psycopg.Error: The server could not.
+        """
+        while self._read or not self._is_over:
+            if self._turn.acquire(timeout=_IDLE_SECONDS):
+                try:
+                    if self._error:
+                        raise self._error
+                    if not self._read and not self._is_over:
+                        self._read_some()
+                finally:
+                    self._turn.release()
+            yield self._read.popleft() if self._read else []
+
+    def close(self) -> None:
+        """Read no more; the connection is free then."""
+        self._timer.cancel()
+        self._is_closed = True
+        with self._turn:
+            pass  # the thread has noticed
+
+    def _read_rest(self) -> None:
+        with self._turn:
+            try:
+                while not self._is_over and not self._is_closed:
+                    self._read_some()
+            except Exception as error:  # noqa: BLE001 - raised by `batches`
+                self._error = error
+
+    def _read_some(self) -> None:
+        rows: list[bytes] = []
+        size = 0
+        get = self._connection.pgconn.get_copy_data
+        while len(rows) < _BATCH_ROWS and size < _BATCH_BYTES:
+            length, data = get(1)
+            if length > 0:
+                rows.append(bytes(data))
+                size += length
+            elif length < 0:
+                copystream.finish(self._connection)
+                self._connection.execute("COMMIT")
+                self._is_over = True
+                break
+            elif not copystream.wait(self._connection, _IDLE_SECONDS):
+                break
+        self._read.append(rows)

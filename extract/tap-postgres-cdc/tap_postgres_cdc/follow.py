@@ -331,6 +331,8 @@ class Follower:
         if isinstance(rows, IgnoredRows):
             return
         if any(values[i] is Missing.UNCHANGED for i in rows.wanted):
+            # A key that can't be written can't be asked for either.
+            rows.functions.key_values(values, self._prefix, number, rows.suffix)
             line = len(self._lines)
             waiting = WaitingLine(line, rows, values, self._prefix, number, self._begin.xid)
             self._waiting.append(waiting)

@@ -4,9 +4,12 @@ Only the LSNs of commits are ordered across transactions; the LSN of a single ch
 change is placed by its commit and by its number within the transaction.
 """
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Self
 
+_LSN = re.compile(r"[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}")
+_SNAPSHOT = re.compile(r"\d{1,20}:\d{1,20}:[\d,]*")
 _POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -18,6 +21,8 @@ def parse_lsn(text: str) -> int:
 
     See https://www.postgresql.org/docs/current/datatype-pg-lsn.html.
     """
+    if not _LSN.fullmatch(text):
+        raise ValueError(text)
     high, _, low = text.partition("/")
     return int(high, 16) << 32 | int(low, 16)
 
@@ -49,6 +54,8 @@ class Snapshot(NamedTuple):
         Raises:
             ValueError: The text is no snapshot.
         """
+        if not _SNAPSHOT.fullmatch(text):
+            raise ValueError(text)
         xmin, xmax, in_progress = text.split(":")
         return cls(int(xmin), int(xmax), frozenset(map(int, filter(None, in_progress.split(",")))))
 

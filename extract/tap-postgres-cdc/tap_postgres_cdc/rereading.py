@@ -17,10 +17,12 @@ from tap_postgres_cdc.discovery import Table
 from tap_postgres_cdc.positions import parse_lsn
 from tap_postgres_cdc.relations import Key
 
-# How the index of the key compares its columns. The operators are named with their schema, as a
-# search path would let whoever may create an operator in it have theirs run instead: see
+# How the index of the key compares its columns. The operators are named with their schema, and both
+# sides get the type that they are for, as whoever may create an operator in a schema of the search
+# path, or one that suits a domain or varchar better, would have theirs run instead: see
 # https://www.postgresql.org/docs/current/typeconv-oper.html. Those of polymorphic types (arrays,
-# enums, ranges) take the column's own type, and a domain is compared as what it is based on.
+# enums, ranges) take the column's own type, and a domain is compared as what it is based on. The
+# -1 makes it char and bit of any length instead of one.
 _OPERATORS: Final = """
 WITH RECURSIVE base(attnum, oid) AS (
   SELECT attnum, atttypid FROM pg_attribute WHERE attrelid = %(table)s
@@ -28,7 +30,7 @@ WITH RECURSIVE base(attnum, oid) AS (
   SELECT attnum, typbasetype FROM base JOIN pg_type t USING (oid) WHERE typtype = 'd'
 )
 SELECT a.attname, format('OPERATOR(%%I.%%s)', n.nspname, o.oprname),
-  format_type(CASE WHEN y.typtype = 'p' THEN b.oid ELSE c.opcintype END, NULL)
+  format_type(CASE WHEN y.typtype = 'p' THEN b.oid ELSE c.opcintype END, -1)
 FROM pg_index i CROSS JOIN unnest(i.indkey, i.indclass) k(attnum, opclass)
 JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
 JOIN base b ON b.attnum = a.attnum
@@ -40,9 +42,19 @@ JOIN pg_operator o ON o.oid = p.amopopr JOIN pg_namespace n ON n.oid = o.oprname
 WHERE i.indrelid = %(table)s
   AND CASE %(identity)s WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END
 """
+# Unlike LOCK TABLE, it is content with the privilege to read some columns.
+_LOCK: Final = "SELECT FROM ONLY {} LIMIT 0"
 _IDENTITY: Final = "SELECT to_regclass(%s)::oid::bigint"
 _COLUMNS: Final = (
     "SELECT attname FROM pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped"
+)
+# What the server says of a table that is not there, or whose key has other types by now.
+_GONE: Final = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.InvalidSchemaName,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.CannotCoerce,
+    psycopg.errors.DataError,
 )
 
 Row = dict[str, bytes | None]
@@ -101,7 +113,7 @@ class Rereader:
                     found.append(self._read(table, key, columns, rows))
             except psycopg.errors.LockNotAvailable:
                 return False
-            except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+            except _GONE:
                 raise TableGoneError from None
             return True
 
@@ -128,7 +140,7 @@ class Rereader:
     ) -> dict[Key, Row]:
         name = sql.Identifier(table.schema, table.name)
         # From here on the name stays what it is.
-        self._connection.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE").format(name))
+        self._connection.execute(sql.SQL(_LOCK).format(name))
         found = self._connection.execute(_IDENTITY, [name.as_string()]).fetchone()
         existing = {column for (column,) in self._connection.execute(_COLUMNS, [table.oid])}
         if found != (table.oid,) or not existing.issuperset(key):
@@ -175,8 +187,8 @@ def _query(
         for row in rows
     )
     conditions = (
-        sql.SQL("t.{} {} v.{}").format(
-            sql.Identifier(column), comparison.operator, sql.Identifier(name)
+        sql.SQL("t.{}::{} {} v.{}").format(
+            sql.Identifier(column), comparison.type, comparison.operator, sql.Identifier(name)
         )
         for name, (column, comparison) in zip(names, key, strict=True)
     )

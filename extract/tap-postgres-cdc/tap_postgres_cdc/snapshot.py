@@ -32,6 +32,7 @@ from tap_postgres_cdc.progress import CopyProgress
 from tap_postgres_cdc.records import snapshot_suffix
 from tap_postgres_cdc.rows import Column, KeyLossError, Losses
 from tap_postgres_cdc.settings import Settings
+from tap_postgres_cdc.state import Handoff
 
 logger = logging.getLogger("tap-postgres-cdc")
 
@@ -211,8 +212,8 @@ class SnapshotCopy:
     def _renew(self, connection: psycopg.Connection) -> None:
         """Go on in a new snapshot.
 
-        The stream still skips only what the first one saw, so rows that are copied from now on get
-        some older changes again, then the newer ones, and end right.
+        Of a table that is begun the stream still skips only what its first one saw, so rows that
+        are copied from now on get some older changes again, then the newer ones, and end right.
         """
         connection.execute("COMMIT")
         self._taken = TakenSnapshot.take(connection)
@@ -258,7 +259,7 @@ class SnapshotCopy:
         return outcomes[-1]
 
     def _copy_once(self, copier: Copier | RemoteCopier, task: _Range) -> Outcome | None:
-        outcome, rows = None, 0
+        outcome, rows, since = None, 0, time.monotonic()
         for batch in copier.copy(self._job(task)):
             if self._stop.is_set() or self._failed.is_set():
                 return None
@@ -268,7 +269,7 @@ class SnapshotCopy:
                 if batch.rows and not task.captured.is_left_out:
                     self._output.records(batch.lines)
                     self._progress.copied(task.captured.table, batch.rows)
-        self._pace.keep(rows)
+        self._pace.keep(rows, since)
         return outcome
 
     def _next_range(self) -> _Range | None:
@@ -293,6 +294,9 @@ class SnapshotCopy:
                     if time.monotonic() >= self._renew_at and (captured.table.key or not is_begun):
                         self._is_renewal_due = True
                         yield None
+                    if not is_begun and not copied:
+                        # The stream has to skip what this one saw, not what the first one did.
+                        captured.bookmark.handoff = Handoff(self._taken.seen, self._taken.until)
                     is_begun = True
                     # Towards the end of a part ranges get smaller, so that all end together.
                     share = (part.part.blocks - start) // (2 * self._workers)
@@ -355,13 +359,13 @@ class _Pace:
         self._lock = threading.Lock()
         self._free_at = time.monotonic()
 
-    def keep(self, rows: int) -> None:
-        """Wait until as many rows may have been copied."""
+    def keep(self, rows: int, since: float) -> None:
+        """Wait until as many rows may have been copied since then."""
         if self._rate:
             with self._lock:
-                self._free_at = max(self._free_at, time.monotonic()) + rows / self._rate
+                self._free_at = max(self._free_at, since) + rows / self._rate
                 seconds = self._free_at - time.monotonic()
-            self._stop.wait(seconds)
+            self._stop.wait(max(seconds, 0))
 
 
 def copy_query(

@@ -76,12 +76,14 @@ class Bookmark:
         blocks = None
         if isinstance(copied, str):
             pairs = (pair.split(":") for pair in copied.split())
-            blocks = {int(oid): int(block) if block else None for oid, block in pairs}
+            blocks = {_digits(oid): _digits(block) if block else None for oid, block in pairs}
+        elif not isinstance(copied, bool):
+            raise TypeError
         return cls(
-            version=int(data["version"]),
+            version=_number(data["version"]),
             facts=TableFacts.parse(data["catalog"]),
             next_blocks=blocks,
-            handoff=Handoff.parse(handoff) if handoff else None,
+            handoff=None if handoff is None else Handoff.parse(handoff),
             is_stale=copied is False,
         )
 
@@ -131,14 +133,14 @@ class SlotState:
             KeyError, ValueError, TypeError: It is none.
         """
         return cls(
-            name=str(data["name"]),
-            system_identifier=str(data["system_identifier"]),
-            database=int(data["database"]),
-            timeline=int(data["timeline"]),
+            name=_text(data["name"]),
+            system_identifier=_text(data["system_identifier"]),
+            database=_number(data["database"]),
+            timeline=_number(data["timeline"]),
             confirmed_lsn=parse_lsn(data["confirmed_lsn"]),
             seen_lsn=parse_lsn(data["seen_lsn"]),
-            oldest_xid=int(data["oldest_xid"]),
-            epoch=str(data["epoch"]),
+            oldest_xid=_number(data["oldest_xid"]),
+            epoch=_text(data["epoch"]),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -168,16 +170,18 @@ class State:
         Raises:
             One of `DAMAGED`: It is neither.
         """
-        slot = SlotState.parse(data["slot"]) if data.get("slot") else None
-        bookmarks = data.get("bookmarks") or {}
-        if bookmarks and not slot:
-            raise KeyError("slot")
+        if data in ({}, cls().to_dict()):
+            return cls()
+        # What belongs to others has members of other names.
+        if data.keys() != {"bookmarks", "slot"}:
+            raise KeyError(*data)
+        slot = SlotState.parse(data["slot"])
         return cls(
             slot,
             {
                 stream: Bookmark.parse(bookmark)
-                for stream, bookmark in bookmarks.items()
-                if slot and bookmark.get("epoch") == slot.epoch
+                for stream, bookmark in data["bookmarks"].items()
+                if bookmark.get("epoch") == slot.epoch
             },
         )
 
@@ -188,3 +192,23 @@ class State:
         epoch = {"epoch": self.slot.epoch}
         bookmarks = {name: epoch | bookmark.to_dict() for name, bookmark in self.bookmarks.items()}
         return {"bookmarks": bookmarks, "slot": self.slot.to_dict()}
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _number(value: Any) -> int:
+    """A number as the server and the warehouse have them, of 64 bits."""
+    if not isinstance(value, int) or not 0 <= value < 1 << 63:
+        raise ValueError
+    return value
+
+
+def _digits(text: str) -> int:
+    """An oid, or the number of a block."""
+    if not text.isdecimal() or int(text) >= 1 << 32:
+        raise ValueError
+    return int(text)

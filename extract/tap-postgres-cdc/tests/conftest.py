@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 import pytest
@@ -26,6 +26,7 @@ from sandbox.postgres import (
 )
 from sandbox.ssh import SSHD, SshServer, running_ssh
 from sandbox.warehouse import Warehouse
+from tap_postgres_cdc.errors import CaptureError
 from tap_postgres_cdc.tap import TapPostgresCDC
 
 SERVERS = {"18": embedded_programs, "15": debian_programs}
@@ -142,13 +143,26 @@ class Source:
 
     def run(self, *, state: Any = ..., catalog: Any = None) -> Run:
         """Run the tap in this process and load what it writes, going on from the last state."""
-        given = self.state if state is ... else state
         stdout = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+        self._sync(stdout, self.state if state is ... else state, catalog)
+        return self._load(stdout)
+
+    def run_to_failure(self, pattern: str) -> Run:
+        """The same for a run that fails after it has written something; `log` is what it says."""
+        stdout = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+        with pytest.raises(CaptureError, match=pattern) as raised:
+            self._sync(stdout, self.state, None)
+        run = self._load(stdout)
+        run.log = raised.value.message
+        return run
+
+    def _sync(self, stdout: io.TextIOWrapper, state: Any, catalog: Any) -> None:
         with contextlib.redirect_stdout(stdout):
-            tap = TapPostgresCDC(config=self.config, state=given, catalog=catalog)
-            tap.sync_all()
+            TapPostgresCDC(config=self.config, state=state, catalog=catalog).sync_all()
+
+    def _load(self, stdout: io.TextIOWrapper) -> Run:
         stdout.flush()
-        run = _read(stdout.buffer.getvalue())
+        run = _read(cast("io.BytesIO", stdout.buffer).getvalue())
         self.state = run.state
         self.warehouse.apply(run.messages)
         return run

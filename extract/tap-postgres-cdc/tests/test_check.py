@@ -682,6 +682,24 @@ def test_first_copy_is_estimated_by_copying_some_of_it(partner: Partner) -> None
     assert line.details["bytes_per_second"] > 0
 
 
+def test_first_copy_says_what_it_holds_and_for_how_long(partner: Partner) -> None:
+    partner.source.options |= {"snapshot_minutes": 5, "max_rows_per_second": 100}
+    assert partner.line("first_copy").found.endswith(
+        ", but max_rows_per_second lets through no more than about 100 rows/s"
+    )
+    line = partner.line("first_copy_holds")
+    assert "in ranges of seconds, under ACCESS SHARE" in line.found
+    assert line.found.endswith("for no more than 5 min 00 s at a time (snapshot_minutes)")
+    partner.as_owner("CREATE TABLE log (n int)", "INSERT INTO log VALUES (1)")
+    partner.sql(
+        "ALTER PUBLICATION oso_publication ADD TABLE log", f"GRANT SELECT ON log TO {partner.role}"
+    )
+    without_key = (
+        "while it copies public.log, without a key, as long as that takes: up to about 1 s"
+    )
+    assert without_key in partner.line("first_copy_holds").found
+
+
 # The slot
 
 

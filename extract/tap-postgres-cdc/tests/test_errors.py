@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sandbox.postgres import debian_programs
-from tap_postgres_cdc import prerequisites, replication
+from tap_postgres_cdc import pgoutput, prerequisites, replication
 from tap_postgres_cdc.connection import Connector
 from tap_postgres_cdc.errors import CaptureError
 from tap_postgres_cdc.pgoutput import check_known
@@ -188,6 +188,19 @@ def test_slot_for_two_phase_commits(source: Source) -> None:
 def test_message_that_is_not_known_is_refused(kind: int) -> None:
     with pytest.raises(CaptureError, match=f'a message of type "{chr(kind)}"'):
         check_known(kind)
+
+
+def test_message_that_is_not_known_ends_the_run(
+    captured: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As nobody sends one, one that is known is taken for it."""
+    captured.sql("INSERT INTO t VALUES (2)")
+    monkeypatch.setattr(pgoutput, "KNOWN", pgoutput.KNOWN - {ord("Y")})
+    captured.sql("CREATE TYPE mood AS ENUM ('glad')", "ALTER TABLE t ADD mood mood")
+    captured.sql("INSERT INTO t VALUES (3, 'glad')")
+    before = captured.confirmed()
+    captured.run_to_failure('a message of type "Y"')
+    assert captured.confirmed() == before
 
 
 def test_slot_of_another_database(captured: Source) -> None:

@@ -412,7 +412,7 @@ def test_state_is_refused_with_a_clone_of_its_database(source: Source) -> None:
 
 @pytest.mark.parametrize("version", ["18", "15"])
 def test_state_is_refused_where_the_timeline_forked_before_it(
-    version: str, own_source: NewSource
+    version: str, own_source: NewSource, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A backup became the server, as a restore makes it; the log that the state is of is lost."""
     source = own_source(version)
@@ -443,3 +443,15 @@ def test_state_is_refused_where_the_timeline_forked_before_it(
     source.state = None
     source.run()
     assert {row["id"] for row in source.warehouse.rows("t")} == {1, *range(10, 200)}
+    # A standby that has everything becomes the server: the run goes on.
+    server.stop()
+    (server.data / "standby.signal").touch()
+    shutil.chown(server.data / "standby.signal", server.folder.owner())
+    server.start()
+    source.sql("SELECT pg_promote()")
+    source.sql("INSERT INTO t VALUES (200)", "DELETE FROM t WHERE id = 1")
+    with caplog.at_level(logging.INFO):
+        assert len(source.run().of("RECORD")) == 2
+    (said,) = [line for line in caplog.messages if "timeline" in line]
+    assert said.startswith("The server is on timeline 3, the state on 2, which it left after all ")
+    assert {row["id"] for row in source.warehouse.rows("t")} == {*range(10, 201)}

@@ -465,6 +465,40 @@ def test_partition_attached_after_the_snapshot_is_copied_by_the_next_run(
     assert [row["id"] for row in source.warehouse.rows("t")] == [1, 101, 102]
 
 
+@pytest.mark.usefixtures("small_ranges")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_nothing_is_copied_of_a_table_that_took_the_name_of_another(
+    embedded: Source, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its values would be of other types, and so no JSON; both are right after the same run."""
+    embedded.sql(
+        "CREATE TABLE t (id int PRIMARY KEY, filler text)",
+        "INSERT INTO t SELECT i, repeat('x', 200) FROM generate_series(1, 3000) i",
+        "CREATE TABLE u (id text PRIMARY KEY, filler text)",
+        "INSERT INTO u SELECT 'u' || i, repeat('u', 200) FROM generate_series(1, 3000) i",
+    )
+    embedded.publish()
+    embedded.options["snapshot_workers"] = workers
+    swap = [f"ALTER TABLE {a} RENAME TO {b}" for a, b in (("t", "x"), ("u", "t"), ("x", "u"))]
+    original = snapshot.SnapshotCopy._finish
+
+    def swap_then_finish(*arguments: Any) -> None:
+        if swap:
+            embedded.sql(*swap)
+            swap.clear()
+        original(*arguments)
+
+    monkeypatch.setattr(snapshot.SnapshotCopy, "_finish", swap_then_finish)
+    run = embedded.run()
+    versions = sorted({message["version"] for message in run.of("RECORD")})
+    first = [m["record"] for m in run.of("RECORD") if m["version"] == versions[0]]
+    assert {type(record["id"]) for record in first} == {int}
+    for stream in ("t", "u"):
+        expected = embedded.sql(f"SELECT to_jsonb({stream}) FROM {stream}")
+        rows = {str(row["id"]): row for row in embedded.warehouse.rows(stream)}
+        assert rows == {str(row["id"]): row for (row,) in expected}
+
+
 def test_empty_table_is_announced_and_done(source: Source) -> None:
     source.sql("CREATE TABLE t (id int PRIMARY KEY)")
     source.publish()
@@ -535,18 +569,43 @@ def test_column_that_records_need_for_themselves_is_refused(embedded: Source) ->
 
 
 @pytest.mark.usefixtures("small_ranges")
-@pytest.mark.parametrize("workers", [1, 3])
-def test_key_that_json_can_not_hold_ends_the_run_in_one_line(source: Source, workers: int) -> None:
-    source.sql(
-        "CREATE TABLE t (day date, id int, filler text, PRIMARY KEY (day, id))",
-        "INSERT INTO t SELECT 'infinity', i, repeat('x', 200) FROM generate_series(1, 20000) i",
+@pytest.mark.parametrize("workers", [1, 2])
+def test_key_that_json_can_not_hold_lets_its_table_wait(embedded: Source, workers: int) -> None:
+    """Until somebody changes it: found in the first copy, at each further run, in the stream."""
+    embedded.sql(
+        "CREATE TABLE bad (day date, id int, filler text, PRIMARY KEY (day, id))",
+        "INSERT INTO bad SELECT 'today', i, repeat('x', 200) FROM generate_series(1, 3000) i",
+        "UPDATE bad SET day = 'infinity' WHERE id IN (10, 2000)",
+        "CREATE TABLE good (id int PRIMARY KEY, filler text)",
+        "INSERT INTO good SELECT i, repeat('x', 200) FROM generate_series(1, 3000) i",
     )
-    source.publish()
-    source.options["snapshot_workers"] = workers
-    with pytest.raises(
-        CaptureError, match="column day holds values that can't be written, as JSON has no form"
-    ):
-        source.run()
+    embedded.publish()
+    embedded.options["snapshot_workers"] = workers
+    refused = (
+        "^stream bad: key column day holds values that can't be written, as JSON has no form .*: "
+        "change them, or deselect the table; everything else is loaded"
+    )
+    assert len(embedded.run_to_failure(refused).records("good")) == 3000
+    assert embedded.state
+    assert embedded.state["bookmarks"]["good"]["copied"] is True
+    assert embedded.state["bookmarks"]["bad"]["copied"] is False
+    embedded.sql("INSERT INTO good VALUES (0, 'streamed')", "INSERT INTO bad VALUES ('today', 0)")
+    assert [row["id"] for row in embedded.run_to_failure(refused).records("good")] == [0]
+    embedded.sql("UPDATE bad SET day = 'tomorrow' WHERE day = 'infinity'")
+    run = embedded.run()
+    assert run.records("good") == []
+    assert len(embedded.warehouse.rows("bad")) == 3001
+    embedded.sql(
+        "INSERT INTO bad VALUES ('infinity', 1)",
+        "INSERT INTO good VALUES (-1, 'streamed')",
+        "DELETE FROM bad WHERE id = 1",
+    )
+    assert [row["id"] for row in embedded.run_to_failure(refused).records("good")] == [-1]
+    embedded.run()
+    for stream in ("bad", "good"):
+        expected = embedded.sql(f"SELECT to_jsonb(t) FROM {stream} t ORDER BY 1")
+        rows = sorted(embedded.warehouse.rows(stream), key=lambda row: row["id"])
+        assert rows == sorted((row for (row,) in expected), key=lambda row: row["id"])
 
 
 def test_odd_names_are_quoted(source: Source) -> None:

@@ -119,7 +119,9 @@ def _check_tables(
     findings += left_out
     sizes = {relation.oid: relation.size for relation in relations}
     sample = measure_copy(connector, tables, sizes)
-    findings.append(publication_advice.check_copy_time(tables, sizes, sample))
+    copy = tables, sizes, sample
+    findings.append(publication_advice.check_copy_time(*copy, settings.max_rows_per_second))
+    findings.append(publication_advice.check_copy_holds(*copy, settings.snapshot_minutes))
     return findings
 
 

@@ -123,7 +123,10 @@ def check_left_out(
 
 
 def check_copy_time(
-    tables: Sequence[Table], sizes: Mapping[int, int], sample: Sample | None
+    tables: Sequence[Table],
+    sizes: Mapping[int, int],
+    sample: Sample | None,
+    most_rows: int | None,
 ) -> Finding:
     """How long the first copy will take.
 
@@ -131,19 +134,51 @@ def check_copy_time(
         tables: What it copies.
         sizes: Their bytes, by oid.
         sample: How fast a part of one was copied just now.
+        most_rows: Setting `max_rows_per_second`.
     """
     rows = sum(max(part.rows, 0) for table in tables for part in table.parts)
     size = sum(sizes.get(table.oid, 0) for table in tables)
     found = f"the first copy reads {about_rows(rows)}, {data_size(size)}"
     if sample is None:
         return Finding("first_copy", Status.OK, found)
-    seconds = max(size / sample.rate, rows / PIPE_ROWS)
+    limit = min(PIPE_ROWS, most_rows or PIPE_ROWS)
+    seconds = max(size / sample.rate, rows / limit)
     found += f", in about {duration(max(seconds, 1))}: {sample.table} was just read at "
     found += f"{data_size(sample.rate)}/s"
-    if rows / PIPE_ROWS > size / sample.rate:
-        found += f", but Meltano moves no more than about {PIPE_ROWS:,} rows/s"
+    if rows / limit > size / sample.rate:
+        who = "max_rows_per_second lets through" if limit == most_rows else "Meltano moves"
+        found += f", but {who} no more than about {limit:,} rows/s"
     details = {"seconds": round(seconds, 1), "bytes_per_second": round(sample.rate)}
     return Finding("first_copy", Status.OK, found, details=details)
+
+
+def check_copy_holds(
+    tables: Sequence[Table],
+    sizes: Mapping[int, int],
+    sample: Sample | None,
+    minutes: float,
+) -> Finding:
+    """What of the database the first copy holds, and for how long.
+
+    Args:
+        tables: What it copies.
+        sizes: Their bytes, by oid.
+        sample: How fast a part of one was copied just now.
+        minutes: Setting `snapshot_minutes`.
+    """
+    found = (
+        "the first copy reads each table in ranges of seconds, under ACCESS SHARE, which only "
+        "ALTER TABLE and the like wait for; its snapshot keeps VACUUM from removing dead rows for "
+        f"no more than {duration(60 * minutes)} at a time (snapshot_minutes)"
+    )
+    without_key = [table for table in tables if not table.key]
+    if without_key:
+        found += f", but while it copies {listed(table.full_name for table in without_key)}, "
+        found += "without a key, as long as that takes"
+        if sample:
+            longest = max(sizes.get(table.oid, 0) for table in without_key) / sample.rate
+            found += f": up to about {duration(max(longest, 1))} each"
+    return Finding("first_copy_holds", Status.OK, found)
 
 
 def _missing_publication(name: str, wanted: Sequence[Relation]) -> Finding:
