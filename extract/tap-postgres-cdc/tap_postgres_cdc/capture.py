@@ -3,10 +3,10 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from contextlib import closing, suppress
 from dataclasses import replace
-from typing import Final, TypeVar, cast
+from typing import Final, cast
 
 import psycopg
 
@@ -40,8 +40,6 @@ STATE_CHANGES: Final = 50_000
 _STATE_BYTES: Final = 100_000
 # A table that is altered while it is copied is copied again, so often in one run.
 _ATTEMPTS: Final = 3
-
-_Result = TypeVar("_Result")
 
 
 class Capture:
@@ -154,7 +152,9 @@ class Capture:
             end_lsn: End of the log when the run began.
             only: Streams of the tables to look at, None for all.
         """
-        plan, taken = self._patiently(connection, lambda: self._plan_copy(connection, only))
+        plan, taken = self._patience.unlocked(
+            connection, lambda: self._plan_copy(connection, only), "a table of the publication"
+        )
         to_copy = [captured for captured, _ in plan.to_copy]
         prerequisites.check_readable(to_copy, self._settings.username)
         for captured, reason in plan.to_copy:
@@ -212,20 +212,6 @@ class Capture:
             self._slot.oldest_xid = oldest_xid
             prerequisites.warn_of_tables([captured.table for captured in plan.tables], publication)
         return plan, taken
-
-    def _patiently(self, connection: psycopg.Connection, action: Callable[[], _Result]) -> _Result:
-        """Do what waits for those who have locked a table, from its beginning if it takes long."""
-        results: list[_Result] = []
-
-        def is_done() -> bool:
-            try:
-                results.append(action())
-            except psycopg.errors.LockNotAvailable:
-                connection.rollback()
-            return bool(results)
-
-        self._patience.wait(is_done, lambda: "for a lock on a table of the publication")
-        return results[0]
 
     def _mark_absent(self, plan: Plan) -> None:
         """Mark the bookmarks of tables that are left out: changes of them will be missing."""

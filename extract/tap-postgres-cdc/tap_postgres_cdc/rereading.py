@@ -105,20 +105,15 @@ class Rereader:
             psycopg.Error: The server could not.
         """
         visibility.wait_until_visible(self._connection, xids, self._patience)
-        found: list[dict[Key, Row]] = []
 
-        def is_done() -> bool:
-            try:
-                with self._connection.transaction():
-                    found.append(self._read(table, key, columns, rows))
-            except psycopg.errors.LockNotAvailable:
-                return False
-            except _GONE:
-                raise TableGoneError from None
-            return True
+        def read() -> dict[Key, Row]:
+            with self._connection.transaction():
+                return self._read(table, key, columns, rows)
 
-        self._patience.wait(is_done, lambda: f"for a lock on table {table.full_name}")
-        return found[0]
+        try:
+            return self._patience.unlocked(self._connection, read, f"table {table.full_name}")
+        except _GONE:
+            raise TableGoneError from None
 
     def settle(self) -> int:
         """Before a state that is past the changes: what was read must outlive a server's crash.

@@ -170,6 +170,7 @@ class SnapshotCopy:
             CaptureError: A table was locked for too long.
             psycopg.Error: The server could not.
         """
+        self._exporter = connection
         blocks = sum(part.blocks for captured in self._tables for part in captured.table.parts)
         if blocks >= _FEW_BLOCKS:
             self._workers = self._settings.snapshot_workers
@@ -255,7 +256,9 @@ class SnapshotCopy:
             return outcomes[-1] is not Outcome.LOCKED
 
         name = task.captured.table.full_name
-        self._patience.wait(is_done, lambda: f"for a lock on table {name}")
+        self._patience.wait(
+            is_done, lambda: f"for a lock on table {name}{visibility.lock_holders(self._exporter)}"
+        )
         return outcomes[-1]
 
     def _copy_once(self, copier: Copier | RemoteCopier, task: _Range) -> Outcome | None:

@@ -32,6 +32,7 @@ from tap_postgres_cdc.settings import CONFIG_SCHEMA, Settings, read_settings
 from tap_postgres_cdc.state import DAMAGED, State
 from tap_postgres_cdc.streams import PostgresStream
 from tap_postgres_cdc.typecatalog import TypeCatalog
+from tap_postgres_cdc.visibility import Patience
 
 ONE_WISH = 2.0  # seconds in which signals to stop count as one
 
@@ -171,12 +172,16 @@ class TapPostgresCDC(Tap):
         self._tell_settings()
         settings = self.settings
         with self._stopping(), self.connection() as connection:
-            publication = discover(
+            publication = Patience(self._stop, settings.wait_minutes).unlocked(
                 connection,
-                TypeCatalog(connection),
-                settings.publication,
-                settings.schemas,
-                settings.stream_name,
+                lambda: discover(
+                    connection,
+                    TypeCatalog(connection),
+                    settings.publication,
+                    settings.schemas,
+                    settings.stream_name,
+                ),
+                "a table of the publication",
             )
         return [PostgresStream(self, table) for table in publication.tables]
 

@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
 import psycopg
 
@@ -34,6 +34,16 @@ SELECT format('prepared transaction %%s of user %%s in database %%s since %%s (i
 FROM pg_prepared_xacts WHERE age(transaction) > age(%(newest)s::text::xid)
 ORDER BY since LIMIT 5
 """
+
+
+_LOCK_HOLDERS: Final = """
+SELECT string_agg(DISTINCT format('process %s of user %s', pid, usename), ', ')
+FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE locktype = 'relation' AND mode = 'AccessExclusiveLock' AND granted
+  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
+_Result = TypeVar("_Result")
 
 
 class Patience:
@@ -69,6 +79,39 @@ class Patience:
                 report_at = now + _REPORT_SECONDS
             if self.stop.wait(_POLL_SECONDS):
                 raise Interrupted
+
+    def unlocked(
+        self, connection: psycopg.Connection, action: Callable[[], _Result], table: str
+    ) -> _Result:
+        """Do what needs a table that nobody has locked, from its beginning when it has to wait.
+
+        Args:
+            connection: What it is done on; each of its tries takes `lock_timeout` at most, so that
+                nobody who comes later has to wait for us for long.
+            action: What to do.
+            table: What may be locked, for people.
+
+        Raises:
+            Interrupted: The run was asked to stop.
+            CaptureError: It took too long; the message names who has locked a table.
+        """
+        results: list[_Result] = []
+
+        def is_done() -> bool:
+            try:
+                results.append(action())
+            except psycopg.errors.LockNotAvailable:
+                connection.rollback()
+            return bool(results)
+
+        self.wait(is_done, lambda: f"for a lock on {table}{lock_holders(connection)}")
+        return results[0]
+
+
+def lock_holders(connection: psycopg.Connection) -> str:
+    """Who has locked tables of the database against all others, to go on after a table's name."""
+    (holders,) = one_row(connection, _LOCK_HOLDERS)
+    return f", which may be held by {holders}" if holders else ""
 
 
 def end_of_log(connection: psycopg.Connection) -> int:
