@@ -123,7 +123,8 @@ class TableFacts:
         columns = (self.columns.get(n, _NONE) for n in range(1, max(self.columns, default=0) + 1))
         # The oid and file of a table that is no partition are mostly its own, and left out.
         parts = (
-            f"{_other(oid, self.table)}.{_other(part.relfilenode, oid)}.{part.toast}.{part.link}"
+            f"{_other(oid, self.table)}.{_other(part.relfilenode, oid)}.{part.toast}"
+            + (f".{part.link}" if part.link else "")
             for oid, part in self.parts.items()
         )
         fields = (
@@ -283,9 +284,9 @@ def _other(number: int, usual: int) -> str:
 
 def _parse_parts(text: str, table: int) -> Iterator[tuple[int, PartFacts]]:
     for part in () if text == _NONE else text.split(","):
-        oid, relfilenode, toast, link = part.split(".")
+        oid, relfilenode, toast, *link = part.split(".")
         number = int(oid or table)
-        yield number, PartFacts(int(relfilenode or number), int(toast), link)
+        yield number, PartFacts(int(relfilenode or number), int(toast), "".join(link))
 
 
 def _chunks(text: str, size: int) -> Iterator[str]:

@@ -123,7 +123,7 @@ class SlotState:
     confirmed_lsn: int
     seen_lsn: int = 0
     oldest_xid: int = 0
-    epoch: str = field(default_factory=lambda: secrets.token_urlsafe(4))
+    epoch: str = field(default_factory=lambda: secrets.token_urlsafe(3))
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> Self:

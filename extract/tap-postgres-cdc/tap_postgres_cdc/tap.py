@@ -117,7 +117,7 @@ class TapPostgresCDC(Tap):
             config=config.config,
             parse_env_config=config.parse_env,
             catalog=_read(catalog, "catalog"),
-            state=_read_state(state),
+            state=read_state(state),
             setup_mapper=False,
         )
         tap.sync_all()
@@ -304,9 +304,15 @@ def _read(file: TextIOWrapper | None, what: str) -> bytes | None:
         raise CaptureError(f"the {what} can't be read: {error}") from None
 
 
-def _read_state(file: TextIOWrapper | None) -> dict[str, Any]:
+def read_state(file: TextIOWrapper | None) -> dict[str, Any]:
+    """Read a state as it is given to the command, an empty one if none is.
+
+    Raises:
+        CaptureError: The file is damaged.
+    """
+    data = _read(file, "state")
     try:
-        state = msgspec.json.decode(_read(file, "state") or b"{}")
+        state = {} if data is None else msgspec.json.decode(data)
     except msgspec.DecodeError as error:
         raise CaptureError(f"the state is damaged: {error}") from None
     if not isinstance(state, dict):
