@@ -163,7 +163,6 @@ class Capture:
             self._mark_absent(plan)
         self._adopt(plan)
         if taken is None:
-            self._write_state()
             return plan.tables
         self._slot.see(taken.until)
         self._write_state()

@@ -4,9 +4,9 @@ import os
 import ssl
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 
@@ -19,18 +19,6 @@ if TYPE_CHECKING:
     from tap_postgres_cdc.tunnel import Tunnel
 
 _CONNECT_SECONDS: Final = 10
-
-
-def one_row(
-    connection: psycopg.Connection, query: str, parameters: Sequence[Any] = ()
-) -> tuple[Any, ...]:
-    """The first row of a query that always gives one.
-
-    Raises:
-        psycopg.Error: The server could not answer.
-    """
-    row = connection.execute(query, parameters or None).fetchone()
-    return cast("tuple[Any, ...]", row)
 
 
 class Connector:

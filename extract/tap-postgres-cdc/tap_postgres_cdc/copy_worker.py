@@ -7,7 +7,6 @@ argument, environment variable or file. It imports nothing heavy and ends with i
 import fcntl
 import os
 import pickle
-import signal
 import subprocess
 import sys
 import threading
@@ -47,6 +46,7 @@ class RemoteCopier:
             stdout=subprocess.PIPE,
             bufsize=1 << 20,
             pass_fds=descriptors,
+            process_group=0,  # Ctrl-C is the parent's to handle
         )
         self._orders = cast("IO[bytes]", self._process.stdin)
         self._answers = cast("IO[bytes]", self._process.stdout)
@@ -95,7 +95,6 @@ class RemoteCopier:
 
 def main() -> None:
     """Serve a `RemoteCopier` until it is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     orders, answers = sys.stdin.buffer, sys.stdout.buffer
 
     def answer(message: object) -> None:

@@ -9,8 +9,8 @@ from typing import Final, NamedTuple
 import psycopg
 
 from tap_postgres_cdc import copystream
-from tap_postgres_cdc.connection import one_row
 from tap_postgres_cdc.rows import Column, Losses, copy_function
+from tap_postgres_cdc.sessions import one_row
 
 # How many rows are turned into lines at once; large rows end a batch early.
 _BATCH_ROWS: Final = 1000

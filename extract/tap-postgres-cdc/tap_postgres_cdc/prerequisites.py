@@ -11,11 +11,11 @@ from typing import Final, NamedTuple
 import psycopg
 
 from tap_postgres_cdc.captured import Captured, selected_table_columns
-from tap_postgres_cdc.connection import one_row
 from tap_postgres_cdc.discovery import Publication, Table
 from tap_postgres_cdc.errors import CaptureError, Interrupted, slot_lost
 from tap_postgres_cdc.positions import format_lsn, parse_lsn
 from tap_postgres_cdc.replication import identify_system
+from tap_postgres_cdc.sessions import one_row
 from tap_postgres_cdc.state import SlotState
 from tap_postgres_cdc.timeline import read_forks
 

@@ -12,10 +12,10 @@ import psycopg
 from psycopg import pq, sql
 
 from tap_postgres_cdc import visibility
-from tap_postgres_cdc.connection import one_row
 from tap_postgres_cdc.discovery import Table
 from tap_postgres_cdc.positions import parse_lsn
 from tap_postgres_cdc.relations import Key
+from tap_postgres_cdc.sessions import one_row
 
 # How the index of the key compares its columns. The operators are named with their schema, and both
 # sides get the type that they are for, as whoever may create an operator in a schema of the search

@@ -6,9 +6,9 @@ Whatever waits for the server goes through `Session.poll`: queries, COPY and the
 import select
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import psycopg
 from psycopg import sql
@@ -187,6 +187,18 @@ class _TextLoader(Loader):
     def load(self, data: Buffer) -> str:
         """Decode it."""
         return bytes(data).decode(errors="replace")
+
+
+def one_row(
+    connection: psycopg.Connection, query: str, parameters: Sequence[Any] = ()
+) -> tuple[Any, ...]:
+    """The first row of a query that always gives one.
+
+    Raises:
+        psycopg.Error: The server could not answer.
+    """
+    row = connection.execute(query, parameters or None).fetchone()
+    return cast("tuple[Any, ...]", row)
 
 
 def open_session(

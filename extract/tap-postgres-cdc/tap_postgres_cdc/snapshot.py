@@ -21,7 +21,7 @@ from psycopg import sql
 
 from tap_postgres_cdc import visibility
 from tap_postgres_cdc.captured import Captured
-from tap_postgres_cdc.connection import Connector, one_row
+from tap_postgres_cdc.connection import Connector
 from tap_postgres_cdc.copy_worker import RemoteCopier, WorkerError
 from tap_postgres_cdc.copying import Copier, CopyJob, Outcome
 from tap_postgres_cdc.discovery import Part, Table
@@ -31,6 +31,7 @@ from tap_postgres_cdc.positions import Snapshot, parse_lsn
 from tap_postgres_cdc.progress import CopyProgress
 from tap_postgres_cdc.records import snapshot_suffix
 from tap_postgres_cdc.rows import Column, KeyLossError, Losses
+from tap_postgres_cdc.sessions import one_row
 from tap_postgres_cdc.settings import Settings
 from tap_postgres_cdc.state import Handoff
 

@@ -8,9 +8,9 @@ from typing import Final, TypeVar
 
 import psycopg
 
-from tap_postgres_cdc.connection import one_row
 from tap_postgres_cdc.errors import CaptureError, Interrupted
 from tap_postgres_cdc.positions import Snapshot, parse_lsn
+from tap_postgres_cdc.sessions import one_row
 
 logger = logging.getLogger("tap-postgres-cdc")
 

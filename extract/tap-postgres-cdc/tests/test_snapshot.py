@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import logging
+import subprocess
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -623,3 +625,11 @@ def test_odd_names_are_quoted(source: Source) -> None:
         [1, "%s"],
         [2, "%b"],
     ]
+
+
+def test_processes_that_copy_start_without_the_sdk() -> None:
+    """It takes most of a second to import."""
+    heavy = "[name for name in ('singer_sdk', 'numpy', 'asyncssh') if name in sys.modules]"
+    code = f"import sys, tap_postgres_cdc.copy_worker; print({heavy})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -20,9 +20,9 @@ from tap_postgres_cdc.commands.statements import (
     TableName,
     Wanted,
 )
-from tap_postgres_cdc.connection import Connector, one_row
+from tap_postgres_cdc.connection import Connector
 from tap_postgres_cdc.errors import CaptureError, explain
-from tap_postgres_cdc.sessions import Session, open_session
+from tap_postgres_cdc.sessions import Session, one_row, open_session
 from tap_postgres_cdc.settings import Settings
 
 ADMIN_URL: Final = "TAP_POSTGRES_CDC_ADMIN_URL"

@@ -16,10 +16,11 @@ from tap_postgres_cdc.commands import (
 from tap_postgres_cdc.commands.findings import Finding, Fix, Status
 from tap_postgres_cdc.commands.sampling import measure_copy
 from tap_postgres_cdc.commands.services import Service, detect
-from tap_postgres_cdc.connection import Connector, one_row
+from tap_postgres_cdc.connection import Connector
 from tap_postgres_cdc.discovery import discover, with_blocks
 from tap_postgres_cdc.errors import CaptureError
 from tap_postgres_cdc.prerequisites import open_env_file
+from tap_postgres_cdc.sessions import one_row
 from tap_postgres_cdc.settings import Settings
 from tap_postgres_cdc.typecatalog import TypeCatalog
 

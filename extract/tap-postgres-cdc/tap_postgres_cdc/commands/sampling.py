@@ -8,12 +8,13 @@ from typing import Final, NamedTuple
 
 import psycopg
 
-from tap_postgres_cdc.connection import Connector, one_row
+from tap_postgres_cdc.connection import Connector
 from tap_postgres_cdc.copying import Copier, CopyJob
 from tap_postgres_cdc.discovery import Part, Table
 from tap_postgres_cdc.errors import CaptureError
 from tap_postgres_cdc.records import snapshot_suffix
 from tap_postgres_cdc.rows import Column
+from tap_postgres_cdc.sessions import one_row
 from tap_postgres_cdc.snapshot import copy_query
 
 # Rows per second that Meltano moves from a tap to a loader at least, whatever the tap could do.
