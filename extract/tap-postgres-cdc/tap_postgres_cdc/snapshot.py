@@ -140,7 +140,7 @@ class SnapshotCopy:
             patience: With who has locked a table, until the run is asked to stop.
         """
         self._tables = tables
-        self._taken = taken
+        self._first = self._taken = taken
         self._end_lsn = end_lsn
         self._output = output
         self._settings = settings
@@ -291,15 +291,17 @@ class SnapshotCopy:
             ]
             if all(part.next_block is None for part in parts):
                 self._finish_table(captured)
-            is_begun = False
+            # Of one that an earlier run began rows can be loaded that its snapshot saw.
+            handoff, is_begun = captured.bookmark.handoff, False
+            is_new = handoff is not None and handoff.snapshot is self._first.seen
             for part in parts:
                 while (start := part.next_block) is not None and not captured.is_left_out:
                     # Without a key, rows that moved between two snapshots would come twice.
                     if time.monotonic() >= self._renew_at and (captured.table.key or not is_begun):
                         self._is_renewal_due = True
                         yield None
-                    if not is_begun and not copied:
-                        # The stream has to skip what this one saw, not what the first one did.
+                    if not is_begun and is_new:
+                        # The stream has to skip what the snapshot saw in which it is begun.
                         captured.bookmark.handoff = Handoff(self._taken.seen, self._taken.until)
                     is_begun = True
                     # Towards the end of a part ranges get smaller, so that all end together.

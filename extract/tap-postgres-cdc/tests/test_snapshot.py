@@ -627,6 +627,18 @@ def test_odd_names_are_quoted(source: Source) -> None:
     ]
 
 
+def test_row_deleted_after_a_copy_that_finished_no_range_is_gone(source: Source) -> None:
+    """It is loaded, and the snapshot that the copy goes on in does not see it any more."""
+    source.sql("CREATE TABLE t (id int PRIMARY KEY)", "INSERT INTO t VALUES (1), (2)")
+    source.publish()
+    begun, *_ = source.run().of("STATE")
+    source.state = begun["value"]
+    assert source.state["bookmarks"]["t"]["copied"] == ""
+    source.sql("DELETE FROM t WHERE id = 1")
+    source.run()
+    assert [row["id"] for row in source.warehouse.rows("t")] == [2]
+
+
 def test_processes_that_copy_start_without_the_sdk() -> None:
     """It takes most of a second to import."""
     heavy = "[name for name in ('singer_sdk', 'numpy', 'asyncssh') if name in sys.modules]"
