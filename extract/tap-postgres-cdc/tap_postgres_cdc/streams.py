@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 from singer_sdk import Stream
 from singer_sdk.helpers.conform import TypeConformanceLevel
-from singer_sdk.singerlib import Catalog, MetadataMapping
+from singer_sdk.singerlib import Catalog, CatalogEntry, MetadataMapping, Schema
 from singer_sdk.singerlib.catalog import Metadata
 
 from tap_postgres_cdc.captured import selected_columns
@@ -60,6 +60,20 @@ class PostgresStream(Stream):
         self.replication_key = SEQUENCE
         # The SDK puts its own before that of the catalog.
         self.forced_replication_method = self._tap.selection.of(self.name).replication_method
+
+    @property
+    def catalog_entry(self) -> dict[str, Any]:
+        """What the catalog has of it."""
+        entry = CatalogEntry(
+            tap_stream_id=self.tap_stream_id,
+            stream=self.name,
+            schema=Schema(),
+            metadata=self.metadata,
+            key_properties=self.primary_keys,
+            replication_key=self.replication_key,
+            replication_method=self.replication_method,
+        )
+        return {**entry.to_dict(), "schema": self.schema}
 
     def is_column_selected(self, name: str) -> bool:
         """Whether records hold the column."""

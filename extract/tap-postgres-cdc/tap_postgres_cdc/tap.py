@@ -197,10 +197,13 @@ class TapPostgresCDC(Tap):
     @property
     def catalog_dict(self) -> dict[str, Any]:
         """The catalog, with the annotations of schemas that the SDK's own form leaves out."""
-        catalog = super().catalog_dict
-        for entry in catalog["streams"]:
-            entry["schema"] = self.streams[entry["tap_stream_id"]].schema
-        return catalog
+        streams = self.streams.values()
+        return {"streams": [s.catalog_entry for s in streams if isinstance(s, PostgresStream)]}
+
+    @property
+    def catalog_json_text(self) -> str:
+        """The same as text, without the white space that is most of it."""
+        return msgspec.json.encode(self.catalog_dict).decode()
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Keep the state for the run; it is not of the form that the SDK makes."""
