@@ -100,16 +100,19 @@ class Capture:
             try:
                 tables = self._copy(connection, end_lsn)
                 self._follow(connection, tables, end_lsn)
-                again = tables
+                problems = _problems(tables)
                 for _ in range(_ATTEMPTS - 1):
-                    if streams := {table.stream for table in again if table.has_to_be_copied_again}:
-                        again = self._copy(connection, end_lsn, streams)
+                    if streams := {
+                        table.stream for table in tables if table.has_to_be_copied_again
+                    }:
+                        tables = self._copy(connection, end_lsn, streams)
+                        problems += _problems(tables)
             finally:
                 self._log_losses()
-        if problems := [table.problem for table in {*tables, *again} if table.problem]:
+        if problems:
             raise CaptureError(
-                f"{'; '.join(sorted(problems))}; everything else is loaded, and copied anew is the "
-                "rest once that is mended"
+                f"{'; '.join(problems)}; everything else is loaded, and these tables are copied "
+                "anew once that is mended"
             )
 
     def _check(self, connection: psycopg.Connection) -> int:
@@ -302,3 +305,7 @@ class Capture:
     def _log_losses(self) -> None:
         for line in self._losses.lines():
             logger.warning("%s", line)
+
+
+def _problems(tables: list[Captured]) -> list[str]:
+    return [table.problem for table in tables if table.problem]
