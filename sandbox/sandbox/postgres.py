@@ -57,6 +57,22 @@ def debian_programs() -> Path:
     return Path("/usr/lib/postgresql/15/bin")
 
 
+def execute(connection: psycopg.Connection, statement: str) -> psycopg.Cursor:
+    """Execute a statement; a server needs a moment to see that a run has left its slot.
+
+    Raises:
+        psycopg.Error: The server refused, or the slot was not left within five seconds.
+    """
+    deadline = time.monotonic() + 5
+    while True:
+        try:
+            return connection.execute(statement.encode())
+        except psycopg.errors.ObjectInUse:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
 @dataclass(frozen=True)
 class TlsFiles:
     """PEM files of a server that speaks TLS; `client_ca` makes it ask for client certificates."""

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from sandbox.postgres import (
     Postgres,
     debian_programs,
     embedded_programs,
+    execute,
     running,
 )
 from sandbox.ssh import SSHD, SshServer, running_ssh
@@ -98,7 +98,7 @@ class Source:
     def sql(self, *statements: str) -> list[tuple[Any, ...]]:
         with self.connect() as connection:
             for statement in statements:
-                cursor = _execute(connection, statement)
+                cursor = execute(connection, statement)
             return cursor.fetchall() if cursor.description else []
 
     def publish(self, what: str = "FOR ALL TABLES", *, slot: bool = True) -> None:
@@ -196,18 +196,6 @@ class Source:
             f" WHERE slot_name = '{self.slot}'"
         )
         return str(lsn)
-
-
-def _execute(connection: psycopg.Connection, statement: str) -> psycopg.Cursor:
-    """Execute a statement; a server needs a moment to see that a run has left its slot."""
-    deadline = time.monotonic() + 5
-    while True:
-        try:
-            return connection.execute(statement)
-        except psycopg.errors.ObjectInUse:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
 
 
 def _read(output: bytes) -> Run:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import psycopg
 
 from sandbox.events.event import Event
+from sandbox.postgres import execute
 
 _OTHER = (
     "INSERT INTO public.other SELECT max(id) + 1, 1, 'new' FROM public.other",
@@ -75,4 +76,4 @@ class Stage:
         connection.execute(f"SET search_path = {self.homes[event]}".encode())
         for statement in statements:
             named = re.sub(r"\bhome(?=\b|_)", self.homes[event], statement)
-            connection.execute(named.encode())
+            execute(connection, named)
