@@ -26,12 +26,21 @@ if TYPE_CHECKING:
     from conftest import Source
 
 BLOCKS = {"FIRST_RANGE_BLOCKS": 8, "_LEAST_BLOCKS": 8, "_MOST_BLOCKS": 8, "_FEW_BLOCKS": 8}
-# The same in a process, with a loader that may keep it waiting for half a second.
+# The same in a process and those that it starts, with a loader that may keep them waiting for half
+# a second.
+SLOW_WORKER = """
+from tap_postgres_cdc import copy_worker, copying
+copying._LOCKED_SECONDS = 0.5
+copy_worker.main()
+"""
 SLOW_TAP = (
     sys.executable,
     "-c",
-    """
+    f"""
+import subprocess, sys
 from tap_postgres_cdc import copying, snapshot, tap
+start = subprocess.Popen
+subprocess.Popen = lambda _, **options: start([sys.executable, "-c", {SLOW_WORKER!r}], **options)
 copying._LOCKED_SECONDS = 0.5
 snapshot.FIRST_RANGE_BLOCKS = snapshot._LEAST_BLOCKS = snapshot._MOST_BLOCKS = 512
 tap.TapPostgresCDC.cli()
