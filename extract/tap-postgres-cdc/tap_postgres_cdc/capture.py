@@ -13,7 +13,7 @@ import psycopg
 from tap_postgres_cdc import prerequisites, visibility
 from tap_postgres_cdc.captured import Captured
 from tap_postgres_cdc.connection import Connector
-from tap_postgres_cdc.discovery import Publication, discover, with_blocks
+from tap_postgres_cdc.discovery import Publication, discover, read_blocks
 from tap_postgres_cdc.errors import CaptureError, Interrupted
 from tap_postgres_cdc.follow import Follower
 from tap_postgres_cdc.output import Output
@@ -199,14 +199,14 @@ class Capture:
         taken = None
         if plan.to_copy:
             visibility.wait_for_running_transactions(connection, self._patience)
-            sized = with_blocks(connection, (captured.table for captured, _ in plan.to_copy))
+            blocks = read_blocks(connection, (captured.table for captured, _ in plan.to_copy))
             taken = TakenSnapshot.take(connection)
             # The columns have to be those the snapshot sees.
             types = TypeCatalog(connection)
             publication = self._discover(connection, types)
             plan = planner.plan(publication, types, only, taken)
             for captured, _ in plan.to_copy:
-                captured.table = captured.table.sized_as(sized.get(captured.table.oid))
+                captured.table = captured.table.sized(blocks)
         else:
             # Nor may the state know of a table what a crash of the server could undo.
             visibility.wait_until_durable(connection)

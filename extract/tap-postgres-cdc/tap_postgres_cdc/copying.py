@@ -10,7 +10,7 @@ import psycopg
 
 from tap_postgres_cdc import copystream
 from tap_postgres_cdc.rows import Column, Losses, copy_function
-from tap_postgres_cdc.sessions import one_row
+from tap_postgres_cdc.sessions import lock, one_row
 
 # How many rows are turned into lines at once; large rows end a batch early.
 _BATCH_ROWS: Final = 1000
@@ -19,7 +19,6 @@ _BATCH_BYTES: Final = 1 << 20
 # read at once, whether the loader takes it or not.
 _LOCKED_SECONDS: Final = 5.0
 _IDLE_SECONDS: Final = 1.0
-_LOCK: Final = "SELECT FROM ONLY {} LIMIT 0"
 _BEGIN: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _IDENTITY: Final = "SELECT to_regclass(%s)::oid::bigint, pg_relation_filenode(%s::oid)"
 # What a query says of a table or column that was dropped or renamed.
@@ -139,7 +138,7 @@ class Copier:
         if job.part is None:
             return True
         name, oid, relfilenode = job.part
-        connection.execute(_LOCK.format(name).encode())
+        lock(connection, name)
         return one_row(connection, _IDENTITY, [name, oid]) == (oid, relfilenode)
 
 

@@ -1,6 +1,6 @@
 """What a publication holds: its tables with their columns, keys and parts."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import psycopg
@@ -135,7 +135,7 @@ class Part(NamedTuple):
         changed_by: 32-bit id of the transaction that changed its `pg_class` row last.
         made_by: 32-bit id of the transaction that made it, as a partition, None if it was attached.
         rows: Estimate of the server, -1 if it has none.
-        blocks: Its size, see `with_blocks`.
+        blocks: Its size, see `read_blocks`.
     """
 
     oid: int
@@ -189,9 +189,8 @@ class Table(NamedTuple):
         """Schema and name, for people."""
         return f"{self.schema}.{self.name}"
 
-    def sized_as(self, other: "Table | None") -> "Table":
-        """The table with the sizes that its parts had in another reading of it."""
-        blocks = {part.oid: part.blocks for part in other.parts} if other else {}
+    def sized(self, blocks: Mapping[int, int]) -> "Table":
+        """The table with sizes as `read_blocks` gives them, 0 for parts that it has not."""
         parts = (part._replace(blocks=blocks.get(part.oid, 0)) for part in self.parts)
         return self._replace(parts=tuple(parts))
 
@@ -233,20 +232,13 @@ def discover(
     return Publication(tables, tuple(unpublished))
 
 
-def with_blocks(connection: psycopg.Connection, tables: Iterable[Table]) -> dict[int, Table]:
-    """Tables with the sizes of their parts, by oid.
+def read_blocks(connection: psycopg.Connection, tables: Iterable[Table]) -> dict[int, int]:
+    """Sizes of the parts of tables, by oid.
 
     Apart from the rest because it waits for whoever has locked a table.
     """
-    tables = list(tables)
     parts = [part.oid for table in tables for part in table.parts]
-    blocks: dict[int, int | None] = dict(connection.execute(_BLOCKS, [parts]).fetchall())
-    return {
-        table.oid: table._replace(
-            parts=tuple(part._replace(blocks=blocks[part.oid] or 0) for part in table.parts)
-        )
-        for table in tables
-    }
+    return {oid: blocks or 0 for oid, blocks in connection.execute(_BLOCKS, [parts])}
 
 
 def _table(row: dict[str, Any], types: TypeCatalog, stream_name: str) -> Table:

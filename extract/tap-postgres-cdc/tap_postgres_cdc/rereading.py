@@ -15,7 +15,7 @@ from tap_postgres_cdc import visibility
 from tap_postgres_cdc.discovery import Table
 from tap_postgres_cdc.positions import parse_lsn
 from tap_postgres_cdc.relations import Key
-from tap_postgres_cdc.sessions import one_row
+from tap_postgres_cdc.sessions import lock, one_row
 
 # How the index of the key compares its columns. The operators are named with their schema, and both
 # sides get the type that they are for, as whoever may create an operator in a schema of the search
@@ -42,8 +42,6 @@ JOIN pg_operator o ON o.oid = p.amopopr JOIN pg_namespace n ON n.oid = o.oprname
 WHERE i.indrelid = %(table)s
   AND CASE %(identity)s WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END
 """
-# Unlike LOCK TABLE, it is content with the privilege to read some columns.
-_LOCK: Final = "SELECT FROM ONLY {} LIMIT 0"
 _IDENTITY: Final = "SELECT to_regclass(%s)::oid::bigint"
 _COLUMNS: Final = (
     "SELECT attname FROM pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped"
@@ -134,8 +132,7 @@ class Rereader:
         self, table: Table, key: Sequence[str], columns: Sequence[str], rows: Sequence[Key]
     ) -> dict[Key, Row]:
         name = sql.Identifier(table.schema, table.name)
-        # From here on the name stays what it is.
-        self._connection.execute(sql.SQL(_LOCK).format(name))
+        lock(self._connection, name.as_string())
         found = self._connection.execute(_IDENTITY, [name.as_string()]).fetchone()
         existing = {column for (column,) in self._connection.execute(_COLUMNS, [table.oid])}
         if found != (table.oid,) or not existing.issuperset(key):

@@ -189,6 +189,22 @@ class _TextLoader(Loader):
         return bytes(data).decode(errors="replace")
 
 
+def lock(connection: psycopg.Connection, table: str) -> None:
+    """Lock a table in ACCESS SHARE mode until the transaction ends; its name stays what it is.
+
+    Unlike LOCK TABLE, this is content with the privilege to read some columns.
+
+    Args:
+        connection: In a transaction.
+        table: Its name as SQL has it.
+
+    Raises:
+        psycopg.errors.LockNotAvailable: Others have locked it for longer than `lock_timeout`.
+        psycopg.Error: It is not there, or may not be read.
+    """
+    connection.execute(f"SELECT FROM ONLY {table} LIMIT 0".encode())
+
+
 def one_row(
     connection: psycopg.Connection, query: str, parameters: Sequence[Any] = ()
 ) -> tuple[Any, ...]:

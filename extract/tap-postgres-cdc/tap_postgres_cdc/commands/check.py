@@ -17,7 +17,7 @@ from tap_postgres_cdc.commands.findings import Finding, Fix, Status
 from tap_postgres_cdc.commands.sampling import measure_copy
 from tap_postgres_cdc.commands.services import Service, detect
 from tap_postgres_cdc.connection import Connector
-from tap_postgres_cdc.discovery import discover, with_blocks
+from tap_postgres_cdc.discovery import discover, read_blocks
 from tap_postgres_cdc.errors import CaptureError
 from tap_postgres_cdc.prerequisites import open_env_file
 from tap_postgres_cdc.sessions import one_row
@@ -105,7 +105,8 @@ def _check_tables(
         published = discover(
             connection, TypeCatalog(connection), name, settings.schemas, settings.stream_name
         ).tables
-        tables = tuple(with_blocks(connection, published).values())
+        blocks = read_blocks(connection, published)
+        tables = tuple(table.sized(blocks) for table in published)
     except CaptureError as error:
         wrong, _, what_to_do = error.message.partition(": ")
         fix = Fix("you", do=what_to_do)
