@@ -272,7 +272,9 @@ def cut(source: Source, ssh: SshServer) -> None:
     messages = [json.loads(line) for line in lines]
     assert 2000 <= len(messages) < 30_000
     source.warehouse.apply(messages)
-    source.state = [m["value"] for m in messages if m["type"] == "STATE"][-1]
+    states = [m["value"] for m in messages if m["type"] == "STATE"]
+    if states:  # else the first part of the table was not complete yet
+        source.state = states[-1]
     ssh.start()
 
 
