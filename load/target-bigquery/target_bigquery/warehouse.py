@@ -1,33 +1,18 @@
-"""Calls to BigQuery, each of which can be repeated: what may have been done is not done twice.
+"""One dataset of BigQuery: its tables, and the statements that run on them."""
 
-Load jobs replace the content of their staging table; a query has a job id of ours, and when an
-answer was lost, the job is asked for before the query is sent again.
-https://cloud.google.com/bigquery/docs/running-jobs#generate-jobid
-"""
-
-import json
 import logging
 import re
-import threading
-import time
-import warnings
 from collections.abc import Callable, Iterable
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from datetime import UTC, datetime, timedelta
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
-import google.auth
-from google.api_core import exceptions, retry
-from google.api_core.client_options import ClientOptions
-from google.auth import exceptions as auth_exceptions
-from google.auth.credentials import AnonymousCredentials
+from google.api_core import exceptions
 from google.cloud import bigquery
-from google.oauth2 import service_account
-from google.resumable_media import common as media_exceptions
-from requests import exceptions as requests_exceptions
 
+from target_bigquery.calls import CALL_TIMEOUT, JOB_TIMEOUT, ONCE, PATIENCE, Calls
 from target_bigquery.column_types import BigQueryType, standard_name
-from target_bigquery.errors import TargetError, one_line
+from target_bigquery.connection import connect
+from target_bigquery.errors import TargetError
 from target_bigquery.settings import Partitioning, Settings
 from target_bigquery.tables import (
     Mark,
@@ -40,26 +25,9 @@ from target_bigquery.tables import (
     with_mark,
 )
 
-SCOPES = ["https://www.googleapis.com/auth/bigquery", "https://www.googleapis.com/auth/drive"]
-FIRST_PATIENCE = 10.0  # seconds until a warehouse that was never reached counts as unreachable
-PATIENCE = 120.0  # seconds of trying again once it was reached
-CALL_TIMEOUT = 10.0
-JOB_TIMEOUT = 600.0
-POLL = 0.5
 STAGING_LIFETIME = timedelta(days=1)
-ONCE: Any = None  # turns the client's own tries off: `_call` has them all
-TRANSIENT_REASONS = {
-    "backendError", "internalError", "jobBackendError", "jobInternalError", "jobRateLimitExceeded",
-    "rateLimitExceeded", "tableUnavailable",
-}  # fmt: skip
-_CONNECTION_ERRORS = (
-    ConnectionError, TimeoutError, FutureTimeoutError, auth_exceptions.TransportError,
-    media_exceptions.DataCorruption, requests_exceptions.ConnectionError,
-    requests_exceptions.ChunkedEncodingError, requests_exceptions.Timeout,
-)  # fmt: skip
 
 logger = logging.getLogger(__name__)
-T = TypeVar("T")
 
 
 class Warehouse:
@@ -72,13 +40,10 @@ class Warehouse:
 
     def __init__(self, settings: Settings, run: str) -> None:
         self.run = run
-        self.patience = FIRST_PATIENCE
         self._settings = settings
-        self._client = _client(settings)
+        self._client = connect(settings)
+        self._calls = Calls(self._client, settings.location, run)
         self._dataset = bigquery.DatasetReference(settings.project, settings.dataset)
-        self._location = settings.location
-        self._jobs = 0
-        self._lock = threading.Lock()
 
     def close(self) -> None:
         """Close the connections."""
@@ -96,12 +61,12 @@ class Warehouse:
         """
         name = f"{self._dataset.project}.{self._dataset.dataset_id}"
         try:
-            found = self._call("open the dataset", self._get_dataset)
+            found = self._calls.call("open the dataset", self._get_dataset)
             if found is None:
                 logger.info("making dataset %s in %s", name, self._settings.location)
                 made = bigquery.Dataset(self._dataset)
                 made.location = self._settings.location
-                found = self._call(
+                found = self._calls.call(
                     "make the dataset",
                     lambda: self._client.create_dataset(
                         made, exists_ok=True, timeout=CALL_TIMEOUT, retry=ONCE
@@ -109,10 +74,10 @@ class Warehouse:
                 )
         except TargetError as error:
             raise TargetError(f"can't use dataset {name}: {error}") from error
-        if found.location and found.location.lower() != self._location.lower():
+        if found.location and found.location.lower() != self._calls.location.lower():
             logger.info("dataset %s is in %s", name, found.location)
-            self._location = found.location  # jobs have to run where the dataset is
-        self.patience = PATIENCE
+            self._calls.location = found.location  # jobs have to run where the dataset is
+        self._calls.patience = PATIENCE
 
     def _get_dataset(self) -> bigquery.Dataset | None:
         try:
@@ -145,7 +110,7 @@ class Warehouse:
             except exceptions.NotFound:
                 return None
 
-        return self._call(f"read table {name!r}", get)
+        return self._calls.call(f"read table {name!r}", get)
 
     def create_table(
         self,
@@ -167,7 +132,7 @@ class Warehouse:
             )
         if temporary:
             table.expires = datetime.now(UTC) + STAGING_LIFETIME
-        self._call(
+        self._calls.call(
             f"make table {name!r}",
             lambda: self._client.create_table(
                 table, exists_ok=True, timeout=CALL_TIMEOUT, retry=ONCE
@@ -199,7 +164,7 @@ class Warehouse:
         schema += [_field(column) for column in plan.add if column.name.lower() not in known]
         if schema != table.schema:
             table.schema = schema
-            self._call(
+            self._calls.call(
                 f"change table {name!r}",
                 lambda: self._client.update_table(
                     table, ["schema"], timeout=CALL_TIMEOUT, retry=ONCE
@@ -220,7 +185,7 @@ class Warehouse:
         if table is None:
             raise TargetError(f"table {name!r} disappeared while it was being loaded")
         table.description = with_mark(table.description, mark)
-        self._call(
+        self._calls.call(
             f"change the description of table {name!r}",
             lambda: self._client.update_table(
                 table, ["description"], timeout=CALL_TIMEOUT, retry=ONCE
@@ -249,12 +214,12 @@ class Warehouse:
                 rewind=True,
                 num_retries=0,
                 job_id=job_id,
-                location=self._location,
+                location=self._calls.location,
                 job_config=config,
                 timeout=JOB_TIMEOUT,
             )
 
-        self._run_job(f"load {name!r}", send)
+        self._calls.run_job(f"load {name!r}", send)
 
     def query(
         self, sql: str, done: Callable[[], bool] | None = None, *, repeatable: bool = True
@@ -271,13 +236,13 @@ class Warehouse:
             return self._client.query(
                 sql,
                 job_id=job_id,
-                location=self._location,
+                location=self._calls.location,
                 timeout=JOB_TIMEOUT,
                 retry=ONCE,
                 job_retry=ONCE,
             )
 
-        return self._run_job("query", send, done, repeatable=repeatable)
+        return self._calls.run_job("query", send, done, repeatable=repeatable)
 
     def merge(self, script: str, staging: str, *, repeatable: bool) -> None:
         """Run a script that drops its staging table at the end: its work is done when that is gone.
@@ -291,7 +256,7 @@ class Warehouse:
 
     def drop(self, name: str) -> None:
         """Drop a table, if it is there."""
-        self._call(
+        self._calls.call(
             f"drop table {name!r}",
             lambda: self._client.delete_table(
                 self._dataset.table(name), not_found_ok=True, timeout=CALL_TIMEOUT, retry=ONCE
@@ -304,7 +269,7 @@ class Warehouse:
 
     def table_names(self) -> list[str]:
         """Return the names of the dataset's tables, staging tables of killed runs among them."""
-        return self._call(
+        return self._calls.call(
             "list the tables",
             lambda: [
                 item.table_id
@@ -313,89 +278,6 @@ class Warehouse:
                 )
             ],
         )
-
-    def _run_job(
-        self,
-        what: str,
-        send: Callable[[str], Any],
-        done: Callable[[], bool] | None = None,
-        *,
-        repeatable: bool = True,
-    ) -> Any:
-        """Send a job once and wait for its result; send another if it fails and may be repeated."""
-        job_id = self._job_id()
-        sent = False
-
-        def attempt() -> Any:
-            nonlocal job_id, sent
-            job = self._find_job(job_id) if sent else None
-            if job is None and sent and done is not None and done():
-                return None
-            sent = True
-            job = job or self._sent(send, job_id)
-            while not self._call("wait for a job", lambda: _is_done(job)):
-                time.sleep(POLL)
-            try:
-                return job.result(retry=ONCE, timeout=CALL_TIMEOUT)
-            except exceptions.GoogleAPICallError as error:
-                if job.error_result and not (repeatable and _transient(error)):
-                    raise TargetError(f"could not {what}: {_advice(error)}") from error
-                if job.error_result:
-                    job_id, sent = self._job_id(), False
-                raise
-
-        try:
-            return self._call(what, attempt)
-        except TargetError as error:
-            raise TargetError(f"{error} (job {job_id})") from error.__cause__
-
-    def _sent(self, send: Callable[[str], Any], job_id: str) -> Any:
-        try:
-            return send(job_id)
-        except exceptions.Conflict:  # an earlier try came through
-            job = self._find_job(job_id)
-            if job is None:
-                raise
-            return job
-
-    def _find_job(self, job_id: str) -> Any:
-        try:
-            return self._client.get_job(
-                job_id, location=self._location, timeout=CALL_TIMEOUT, retry=ONCE
-            )
-        except exceptions.NotFound:
-            return None
-
-    def _job_id(self) -> str:
-        with self._lock:
-            self._jobs += 1
-            return f"target_bigquery_{self.run}_{self._jobs}"
-
-    def _call(self, what: str, call: Callable[[], T]) -> T:
-        """Call until it succeeds, fails for good, or patience ends."""
-
-        def tell(error: Exception) -> None:
-            logger.warning("BigQuery did not %s, trying again: %s", what, one_line(error))
-
-        again = retry.Retry(
-            predicate=_transient, initial=0.5, maximum=15.0, timeout=self.patience, on_error=tell
-        )
-        try:
-            return again(call)()
-        except exceptions.RetryError as error:
-            cause = error.cause or error
-            raise TargetError(
-                f"could not {what}: no success within {self.patience:.0f} seconds, last: "
-                f"{one_line(cause)}"
-            ) from cause
-        except exceptions.GoogleAPICallError as error:
-            raise TargetError(f"could not {what}: {_advice(error)}") from error
-        except auth_exceptions.GoogleAuthError as error:
-            raise TargetError(
-                f"could not {what}: the credentials are refused: {one_line(error)}"
-            ) from error
-        except (*_CONNECTION_ERRORS, media_exceptions.InvalidResponse) as error:
-            raise TargetError(f"could not {what}: {one_line(error)}") from error
 
 
 _STAGING = "_sdc_staging_"
@@ -407,10 +289,6 @@ def staging_of(table: str, names: Iterable[str]) -> list[str]:
     return [name for name in names if pattern.fullmatch(name)]
 
 
-def _is_done(job: Any) -> bool:
-    return bool(job.done(retry=ONCE, timeout=CALL_TIMEOUT))
-
-
 def _field(column: NewColumn) -> bigquery.SchemaField:
     options: dict[str, Any] = {
         "description": column.description,
@@ -419,69 +297,3 @@ def _field(column: NewColumn) -> bigquery.SchemaField:
     }
     given = {name: value for name, value in options.items() if value is not None}
     return bigquery.SchemaField(column.name, column.type.name, **given)
-
-
-def _transient(error: BaseException) -> bool:
-    """Tell if the same call may succeed later."""
-    if isinstance(error, media_exceptions.InvalidResponse):
-        return error.response.status_code in {408, 410, 429, 500, 502, 503, 504}
-    if isinstance(error, exceptions.GoogleAPICallError):
-        reasons = {
-            detail.get("reason") for detail in error.errors or () if isinstance(detail, dict)
-        }
-        server = (exceptions.ServerError, exceptions.TooManyRequests)
-        if isinstance(error, server) and not isinstance(error, exceptions.MethodNotImplemented):
-            return True
-        return bool(reasons & TRANSIENT_REASONS)
-    return isinstance(error, _CONNECTION_ERRORS)
-
-
-def _advice(error: exceptions.GoogleAPICallError) -> str:
-    text = one_line(error)
-    if isinstance(error, exceptions.Forbidden):
-        return (
-            f"{text}; the account needs the roles BigQuery Data Editor (dataset) and "
-            "BigQuery Job User (project)"
-        )
-    if isinstance(error, exceptions.Unauthorized):
-        return f"{text}; check credentials_path, credentials_json or the application default ones"
-    return text
-
-
-def _client(settings: Settings) -> bigquery.Client:
-    if settings.emulator:
-        host = settings.emulator if "://" in settings.emulator else f"http://{settings.emulator}"
-        return bigquery.Client(
-            project=settings.project,
-            credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]
-            client_options=ClientOptions(api_endpoint=host),
-            location=settings.location,
-        )
-    return bigquery.Client(
-        project=settings.project, credentials=_credentials(settings), location=settings.location
-    )
-
-
-def _credentials(settings: Settings) -> Any:
-    try:
-        if settings.credentials_json:
-            try:
-                info = json.loads(settings.credentials_json)
-            except ValueError:
-                raise TargetError("setting 'credentials_json' is not JSON") from None
-            return service_account.Credentials.from_service_account_info(  # type: ignore[no-untyped-call]
-                info, scopes=SCOPES
-            )
-        if settings.credentials_path:
-            with warnings.catch_warnings():
-                # Its advice is for programs that are given a file by strangers.
-                warnings.simplefilter("ignore", DeprecationWarning)
-                return google.auth.load_credentials_from_file(  # type: ignore[no-untyped-call]
-                    settings.credentials_path, scopes=SCOPES
-                )[0]
-        return google.auth.default(scopes=SCOPES)[0]
-    except (auth_exceptions.GoogleAuthError, OSError, ValueError, KeyError) as error:
-        raise TargetError(
-            f"no usable credentials: {one_line(error)}; set credentials_path, credentials_json or "
-            "GOOGLE_APPLICATION_CREDENTIALS"
-        ) from None
