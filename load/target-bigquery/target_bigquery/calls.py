@@ -1,39 +1,31 @@
 """Calls to BigQuery, each of which can be repeated: what may have been done is not done twice.
 
 A job has an id of ours, and when an answer was lost, the job is asked for before it is sent again.
+A statement takes effect as a whole or not at all, so one that failed is sent again in a new job.
 https://cloud.google.com/bigquery/docs/running-jobs#generate-jobid
 """
 
 import logging
+import random
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
-from google.api_core import exceptions, retry
-from google.auth import exceptions as auth_exceptions
+from google.api_core import exceptions
 from google.cloud import bigquery
-from google.resumable_media import common as media_exceptions
-from requests import exceptions as requests_exceptions
 
+from target_bigquery.answers import ERRORS, explained, passes
 from target_bigquery.errors import TargetError, one_line
 
 FIRST_PATIENCE = 10.0  # seconds until a warehouse that was never reached counts as unreachable
 PATIENCE = 120.0  # seconds of trying again once it was reached
-CALL_TIMEOUT = 10.0
-JOB_TIMEOUT = 600.0
-POLL = 0.5
-ONCE: Any = None  # turns the client's own tries off: `call` has them all
-TRANSIENT_REASONS = {
-    "backendError", "internalError", "jobBackendError", "jobInternalError", "jobRateLimitExceeded",
-    "rateLimitExceeded", "tableUnavailable",
-}  # fmt: skip
-_CONNECTION_ERRORS = (
-    ConnectionError, TimeoutError, FutureTimeoutError, auth_exceptions.TransportError,
-    media_exceptions.DataCorruption, requests_exceptions.ConnectionError,
-    requests_exceptions.ChunkedEncodingError, requests_exceptions.Timeout,
-)  # fmt: skip
+CALL_TIMEOUT = 30.0  # of silence
+JOB_TIMEOUT = 60.0  # of silence in a call that starts a job, which can bring a file along
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # before a call is tried again
+FIRST_POLL, LONGEST_POLL = 0.25, 5.0  # before a running job is asked for again
+LONG_JOB = 60.0  # seconds after which the log says that a job runs, again and again
+ONCE: Any = None  # turns the client's own tries off: `Calls` has them all
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -56,49 +48,66 @@ class Calls:
         self._jobs = 0
         self._lock = threading.Lock()
 
-    def run_job(
-        self,
-        what: str,
-        send: Callable[[str], Any],
-        done: Callable[[], bool] | None = None,
-        *,
-        repeatable: bool = True,
-    ) -> Any:
-        """Send a job once and wait for its result; send another if it fails and may be repeated."""
-        job_id = self._job_id()
+    def call(self, what: str, call: Callable[[], T]) -> T:
+        """Call until it succeeds, fails for good, or patience ends.
+
+        Raises:
+            TargetError: one of the latter.
+        """
+        tries = _Tries(what, self.patience)
+        while True:
+            try:
+                return call()
+            except ERRORS as error:
+                tries.again(error)
+
+    def run_job(self, what: str, send: Callable[[str], Any]) -> Any:
+        """Send a job under an id and wait until it is done; send another if it failed and may pass.
+
+        Raises:
+            TargetError: it fails for good, or patience ends; names the job.
+        """
+        tries = _Tries(what, self.patience)
+        while True:
+            job_id = self._job_id()
+            try:
+                job = self._sent(what, send, job_id)
+                started = time.monotonic()
+                self._wait(what, job)
+                error = job.exception(timeout=CALL_TIMEOUT) if job is not None else None
+                if error is None:
+                    return job
+                tries.excuse(time.monotonic() - started)
+                tries.again(error)
+            except TargetError as error:
+                raise TargetError(f"{error} (job {job_id})") from error.__cause__
+
+    def _sent(self, what: str, send: Callable[[str], Any], job_id: str) -> Any:
+        """Send a job; one that is there already although no answer came is not sent again."""
         sent = False
 
         def attempt() -> Any:
-            nonlocal job_id, sent
+            nonlocal sent
             job = self._find_job(job_id) if sent else None
-            if job is None and sent and done is not None and done():
-                return None
             sent = True
-            job = job or self._sent(send, job_id)
-            while not self.call("wait for a job", lambda: _is_done(job)):
-                time.sleep(POLL)
-            try:
-                return job.result(retry=ONCE, timeout=CALL_TIMEOUT)
-            except exceptions.GoogleAPICallError as error:
-                if job.error_result and not (repeatable and _transient(error)):
-                    raise TargetError(f"could not {what}: {_advice(error)}") from error
-                if job.error_result:
-                    job_id, sent = self._job_id(), False
-                raise
+            return job or send(job_id)
 
-        try:
-            return self.call(what, attempt)
-        except TargetError as error:
-            raise TargetError(f"{error} (job {job_id})") from error.__cause__
+        return self.call(what, attempt)
 
-    def _sent(self, send: Callable[[str], Any], job_id: str) -> Any:
-        try:
-            return send(job_id)
-        except exceptions.Conflict:  # an earlier try came through
-            job = self._find_job(job_id)
-            if job is None:
-                raise
-            return job
+    def _wait(self, what: str, job: Any) -> None:
+        pause, started = FIRST_POLL, time.monotonic()
+        told = started
+
+        def done() -> bool:
+            return bool(job is None or job.done(retry=ONCE, timeout=CALL_TIMEOUT))
+
+        while not self.call(f"{what}: ask whether the job is done", done):
+            now = time.monotonic()
+            if now - told >= LONG_JOB:
+                told = now
+                logger.info("%s: job %s runs for %.0f s", what, job.job_id, now - started)
+            time.sleep(pause)
+            pause = min(1.5 * pause, LONGEST_POLL)
 
     def _find_job(self, job_id: str) -> Any:
         try:
@@ -113,59 +122,40 @@ class Calls:
             self._jobs += 1
             return f"target_bigquery_{self._run}_{self._jobs}"
 
-    def call(self, what: str, call: Callable[[], T]) -> T:
-        """Call until it succeeds, fails for good, or patience ends."""
 
-        def tell(error: Exception) -> None:
-            logger.warning("BigQuery did not %s, trying again: %s", what, one_line(error))
+class _Tries:
+    """Tries of one thing: pauses between them, and an end when it has failed for too long."""
 
-        again = retry.Retry(
-            predicate=_transient, initial=0.5, maximum=15.0, timeout=self.patience, on_error=tell
-        )
-        try:
-            return again(call)()
-        except exceptions.RetryError as error:
-            cause = error.cause or error
-            raise TargetError(
-                f"could not {what}: no success within {self.patience:.0f} seconds, last: "
-                f"{one_line(cause)}"
-            ) from cause
-        except exceptions.GoogleAPICallError as error:
-            raise TargetError(f"could not {what}: {_advice(error)}") from error
-        except auth_exceptions.GoogleAuthError as error:
-            raise TargetError(
-                f"could not {what}: the credentials are refused: {one_line(error)}"
-            ) from error
-        except (*_CONNECTION_ERRORS, media_exceptions.InvalidResponse) as error:
-            raise TargetError(f"could not {what}: {one_line(error)}") from error
+    def __init__(self, what: str, patience: float) -> None:
+        self._what = what
+        self._patience = patience
+        self._until: float | None = None
+        self._pause = FIRST_PAUSE
 
+    def again(self, error: BaseException) -> None:
+        """Wait for the next try.
 
-def _is_done(job: Any) -> bool:
-    return bool(job.done(retry=ONCE, timeout=CALL_TIMEOUT))
+        Raises:
+            TargetError: there is to be none.
+        """
+        if not passes(error):
+            self._end(explained(error), error)
+        now = time.monotonic()
+        if self._until is None:
+            self._until = now + self._patience
+        # Several that were refused because of each other must not come back at the same time.
+        pause = random.uniform(self._pause / 2, self._pause)  # noqa: S311  # no secret
+        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        if now + pause > self._until:
+            text = f"no success within {self._patience:.0f} seconds, last: {one_line(error)}"
+            self._end(text, error)
+        logger.warning("BigQuery did not %s, trying again: %s", self._what, one_line(error))
+        time.sleep(pause)
 
+    def excuse(self, seconds: float) -> None:
+        """Have seconds in which nothing failed not count."""
+        if self._until is not None:
+            self._until += seconds
 
-def _transient(error: BaseException) -> bool:
-    """Tell if the same call may succeed later."""
-    if isinstance(error, media_exceptions.InvalidResponse):
-        return error.response.status_code in {408, 410, 429, 500, 502, 503, 504}
-    if isinstance(error, exceptions.GoogleAPICallError):
-        reasons = {
-            detail.get("reason") for detail in error.errors or () if isinstance(detail, dict)
-        }
-        server = (exceptions.ServerError, exceptions.TooManyRequests)
-        if isinstance(error, server) and not isinstance(error, exceptions.MethodNotImplemented):
-            return True
-        return bool(reasons & TRANSIENT_REASONS)
-    return isinstance(error, _CONNECTION_ERRORS)
-
-
-def _advice(error: exceptions.GoogleAPICallError) -> str:
-    text = one_line(error)
-    if isinstance(error, exceptions.Forbidden):
-        return (
-            f"{text}; the account needs the roles BigQuery Data Editor (dataset) and "
-            "BigQuery Job User (project)"
-        )
-    if isinstance(error, exceptions.Unauthorized):
-        return f"{text}; check credentials_path, credentials_json or the application default ones"
-    return text
+    def _end(self, text: str, error: BaseException) -> NoReturn:
+        raise TargetError(f"could not {self._what}: {text}") from error

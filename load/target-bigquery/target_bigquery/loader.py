@@ -31,13 +31,14 @@ from target_bigquery.decoding import (
     StateMessage,
     decode_message,
 )
+from target_bigquery.emulator import open_warehouse
 from target_bigquery.errors import TargetError, one_line
+from target_bigquery.jobs import working_for
 from target_bigquery.rekeying import keep_apart, remove_rows_of_the_old_key
 from target_bigquery.repair import repaired
 from target_bigquery.settings import Settings
 from target_bigquery.streams import Stream, open_stream
 from target_bigquery.tables import DELETE_COLUMNS, TABLE_VERSION, TablePlan, new_delete_column
-from target_bigquery.warehouse import Warehouse, staging_of
 
 CHUNK_ROWS = 512  # what fits into the processor's cache: 8,192 took a third more time
 CHUNK_BYTES = 8 << 20
@@ -78,7 +79,7 @@ class Loader:
         self._settings = settings
         self._emit = emit
         self._wake = wake
-        self._warehouse = Warehouse(settings, run=secrets.token_hex(6))
+        self._warehouse = open_warehouse(settings, secrets.token_hex(6))
         self._table_names: list[str] | None = None
         self._streams: dict[str, Stream] = {}
         self._by_prefix: dict[bytes, Stream] = {}
@@ -94,6 +95,7 @@ class Loader:
         self._flushing: Future[None] | None = None
         self._worker = ThreadPoolExecutor(1, "flush")
         self._loads = ThreadPoolExecutor(PARALLEL_LOADS, "load")
+        self._drops = ThreadPoolExecutor(PARALLEL_LOADS, "drop")
 
     def read(self, blocks: Iterable[list[bytes]]) -> None:
         """Take blocks of lines until they end.
@@ -176,6 +178,7 @@ class Loader:
                     stream.batch.close()
             self._worker.shutdown()
             self._loads.shutdown()
+            self._drops.shutdown()
             self._warehouse.close()
 
     def _after_block(self) -> None:
@@ -288,10 +291,11 @@ class Loader:
             self._by_prefix.clear()
             opened.stream.loaded = before.loaded
         else:
-            for leftover in staging_of(opened.stream.table, self._table_names):
+            for leftover in self._warehouse.left_over(opened.stream.table):
                 logger.info("dropping %s, left by an interrupted run", leftover)
                 self._warehouse.drop(leftover)
-        opened.apply(self._warehouse)
+        with working_for(name):
+            opened.apply(self._warehouse)
         self._streams[name] = opened.stream
         self._table_names.append(opened.stream.table)
 
@@ -304,13 +308,20 @@ class Loader:
         """Load and merge what a flush has, then let its STATE out: the second thread's work."""
         started = time.monotonic()
         for work, items in ((self._load, batches), (self._activate, activations)):
-            done = [self._loads.submit(work, *item) for item in items]
+            done = [self._loads.submit(self._for_stream, work, *item) for item in items]
             errors = [error for future in done if (error := future.exception()) is not None]
             if errors:
                 raise errors[0]
         if state is not None:
             self._emit(state)
         self._report(batches, time.monotonic() - started)
+
+    def _for_stream(self, work: Callable[[Stream, Any], None], stream: Stream, item: Any) -> None:
+        try:
+            with working_for(stream.name):
+                work(stream, item)
+        except TargetError as error:
+            raise TargetError(f"stream {stream.name!r}, table {stream.table!r}: {error}") from error
 
     def _load(self, stream: Stream, batch: Batch) -> None:
         warehouse = self._warehouse
@@ -325,24 +336,27 @@ class Loader:
                 has_partial=batch.has_partial,
                 has_null_order=batch.has_null_order,
             )
-            script = sql.merge(load) if stream.upsert else sql.append(load)
-            warehouse.merge(script, staging, repeatable=stream.upsert)
-        except TargetError as error:
-            raise TargetError(f"stream {stream.name!r}, table {stream.table!r}: {error}") from error
+            statement = sql.merge(load) if stream.upsert else sql.append(load)
+            warehouse.merge(statement, staging)
         finally:
             batch.close()
+            self._drops.submit(self._drop, staging)
+
+    def _drop(self, staging: str) -> None:
+        """Drop a staging table, beside what follows: nothing waits for it."""
+        try:
+            self._warehouse.drop(staging)
+        except TargetError as error:
+            logger.warning("%s; it goes by itself within a day", error)
 
     def _activate(self, stream: Stream, version: int) -> None:
         """Delete the rows of older versions."""
         if not self._settings.add_record_metadata:
             raise TargetError(
-                f"stream {stream.name!r}: ACTIVATE_VERSION needs the column _sdc_table_version; "
+                "ACTIVATE_VERSION needs the column _sdc_table_version; "
                 "set add_record_metadata: true"
             )
-        try:
-            remove_rows_of_the_old_key(stream, self._warehouse, version)
-        except TargetError as error:
-            raise TargetError(f"stream {stream.name!r}, table {stream.table!r}: {error}") from error
+        remove_rows_of_the_old_key(stream, self._warehouse, version)
         hard = self._settings.delete_mode == "hard"
         marks = [*stream.load.deletes, *stream.load.revived]
         if not marks and not hard:
@@ -354,7 +368,7 @@ class Loader:
             stream.name,
             version,
         )
-        self._warehouse.query(
+        self._warehouse.run(
             sql.remove_older_versions(
                 self._warehouse.path(stream.table),
                 TABLE_VERSION,

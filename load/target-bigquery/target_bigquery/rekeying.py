@@ -24,7 +24,7 @@ def keep_apart(stream: Stream, warehouse: Warehouse, staging: str) -> None:
     """
     if stream.rekeyed or stream.load.floor is not None:
         query = sql.least_version(warehouse.path(staging), TABLE_VERSION)
-        _set_floor(stream, warehouse, lambda: next(iter(warehouse.query(query)))[0])
+        _set_floor(stream, warehouse, lambda: warehouse.query(query)[0][0])
 
 
 def remove_rows_of_the_old_key(stream: Stream, warehouse: Warehouse, version: int) -> None:
@@ -36,7 +36,7 @@ def remove_rows_of_the_old_key(stream: Stream, warehouse: Warehouse, version: in
     if stream.rekeyed or stream.load.floor is not None:
         _set_floor(stream, warehouse, lambda: version)
     if stream.load.floor is not None:
-        warehouse.query(
+        warehouse.run(
             sql.remove_older_versions(
                 stream.load.table, TABLE_VERSION, stream.load.floor, deleted=None
             )
@@ -77,5 +77,5 @@ def _next_mark(stream: Stream, warehouse: Warehouse) -> Mark:
         return mark  # an earlier SCHEMA of this run has had it
     if not keys:
         return Mark(stream.name, keys)  # nothing is matched
-    floor = next(iter(warehouse.query(sql.next_version(stream.load.table, TABLE_VERSION))))[0]
+    floor = warehouse.query(sql.next_version(stream.load.table, TABLE_VERSION))[0][0]
     return Mark(stream.name, keys, floor)

@@ -19,6 +19,7 @@ from target_bigquery.errors import TargetError
 
 EMULATOR_VARIABLE = "BIGQUERY_EMULATOR_HOST"
 LONGEST_CLUSTERING = 4
+LONGEST_LABEL = 63
 GRANULARITIES = ("hour", "day", "month", "year")
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,13 @@ class Settings:
     location: str
     credentials_path: str | None
     credentials_json: str | None
+    impersonate_service_account: str | None
+    quota_project: str | None
     emulator: str | None
+    staging_dataset: str | None
+    kms_key_name: str | None
+    job_labels: dict[str, str]
+    maximum_bytes_billed: int | None
     write_mode: ByStream[str]
     delete_mode: str
     missing_properties: ByStream[str]
@@ -79,6 +86,22 @@ _NAMES = {
     ),
     "dataset": (re.compile(r"\w{1,1024}", re.ASCII), "letters, digits and underscores"),
 }
+# Of settings that may be missing.
+_FORMS = {
+    "staging_dataset": _NAMES["dataset"],
+    "quota_project": _NAMES["project"],
+    "impersonate_service_account": (
+        re.compile(r"[^@\s]+@[^@\s]+"),
+        "the e-mail address of a service account",
+    ),
+    "kms_key_name": (
+        re.compile(r"projects/[^/\s]+/locations/[^/\s]+/keyRings/[^/\s]+/cryptoKeys/[^/\s]+"),
+        "projects/…/locations/…/keyRings/…/cryptoKeys/…",
+    ),
+}
+# https://cloud.google.com/bigquery/docs/labels-intro#requirements
+_LABEL = (re.compile(r"[a-z][a-z0-9_-]{0,62}"), re.compile(r"[a-z0-9_-]{0,63}"))
+_OWN_LABELS = ("stream", "run")
 _MODE_BY_STREAM = 'or an object of stream patterns and modes, for example {"events-*": "append"}'
 _GRANULARITY = th.StringType(allowed_values=list(GRANULARITIES))
 
@@ -105,14 +128,49 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
     th.Property(
         "credentials_path",
         th.StringType,
-        description="Path of a service account's key file. Default: application default "
+        description="Path of a file with credentials: a service account's key, a user's "
+        "application default credentials, a workload identity. Default: application default "
         "credentials.",
     ),
     th.Property(
         "credentials_json",
         th.CustomType({"type": ["string", "object", "null"]}),
         secret=True,
-        description="The content of a service account's key file.",
+        description="The content of such a file.",
+    ),
+    th.Property(
+        "impersonate_service_account",
+        th.StringType,
+        description="E-mail address of a service account to act as; the credentials need the role "
+        "Service Account Token Creator on it.",
+    ),
+    th.Property(
+        "quota_project",
+        th.StringType,
+        description="Project that API calls are counted against. Default: that of the credentials.",
+    ),
+    th.Property(
+        "staging_dataset",
+        th.StringType,
+        description="Dataset for staging tables, in the same location; it is made, with a default "
+        "table expiration of a day, if it does not exist. Default: `dataset`.",
+    ),
+    th.Property(
+        "kms_key_name",
+        th.StringType,
+        description="Cloud KMS key that datasets and tables made by the loader are encrypted with: "
+        "projects/…/locations/…/keyRings/…/cryptoKeys/….",
+    ),
+    th.Property(
+        "job_labels",
+        th.CustomType({"type": ["object", "string", "null"]}),
+        description="Labels of every job beside `stream` and `run`, to tell cost by: "
+        '{"team": "data"}.',
+    ),
+    th.Property(
+        "maximum_bytes_billed",
+        th.IntegerType,
+        description="A statement that would bill more bytes is refused, and the run ends.",
     ),
     th.Property(
         "write_mode",
@@ -228,6 +286,9 @@ def settings(config: Mapping[str, Any], environ: Mapping[str, str] | None = None
             raise TargetError(f"setting {name!r} is missing")
         if not form.fullmatch(value):
             raise TargetError(f"setting {name!r} is {value!r}: must be {description}")
+    for name, (form, description) in _FORMS.items():
+        if config.get(name) and not form.fullmatch(str(config[name])):
+            raise TargetError(f"setting {name!r} is {config[name]!r}: must be {description}")
     write_mode = _modes(config, "write_mode", "upsert", ("upsert", "append"))
     missing = _modes(config, "missing_properties", "null", ("null", "keep"))
     delete_mode = _choice("delete_mode", config.get("delete_mode", "soft"), ("soft", "hard"))
@@ -240,7 +301,15 @@ def settings(config: Mapping[str, Any], environ: Mapping[str, str] | None = None
         location=config.get("location") or "US",
         credentials_path=config.get("credentials_path") or None,
         credentials_json=_json_text(config.get("credentials_json")),
+        impersonate_service_account=config.get("impersonate_service_account") or None,
+        quota_project=config.get("quota_project") or None,
         emulator=environ.get(EMULATOR_VARIABLE) or None,
+        staging_dataset=config.get("staging_dataset") or None,
+        kms_key_name=config.get("kms_key_name") or None,
+        job_labels=_labels(config.get("job_labels")),
+        maximum_bytes_billed=_positive(config, "maximum_bytes_billed", 0)
+        if config.get("maximum_bytes_billed") not in {None, ""}
+        else None,
         write_mode=write_mode,
         delete_mode=delete_mode,
         missing_properties=missing,
@@ -390,6 +459,23 @@ def _positive(config: Mapping[str, Any], name: str, default: int) -> int:
     if number <= 0:
         raise TargetError(f"setting {name!r} is {value!r}: must be a number above 0")
     return int(number) if number >= 1 else 1
+
+
+def _labels(value: Any) -> dict[str, str]:
+    value = _parsed(value) or {}
+    if not isinstance(value, Mapping):
+        raise TargetError('setting \'job_labels\' must be an object such as {"team": "data"}')
+    key_form, value_form = _LABEL
+    labels = {str(name): str(label) for name, label in value.items()}
+    for name, label in labels.items():
+        if name in _OWN_LABELS:
+            raise TargetError(f"setting 'job_labels' has {name!r}, which is set for each job")
+        if not key_form.fullmatch(name) or not value_form.fullmatch(label):
+            raise TargetError(
+                f"setting 'job_labels' has {name!r}: {label!r}: lower-case letters, digits, - and "
+                f"_ only, at most {LONGEST_LABEL}, and a name begins with a letter"
+            )
+    return labels
 
 
 def _clustering(value: Any) -> ByStream[tuple[str, ...] | None]:

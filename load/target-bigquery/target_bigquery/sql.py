@@ -57,16 +57,14 @@ def quoted(*parts: str) -> str:
 
 
 def append(load: Load) -> str:
-    """Return the script that adds every staged record as a row."""
+    """Return the statement that adds every staged record as a row."""
     names = _list(quoted(column.name) for column in load.columns)
     values = _list(_typed(column) for column in load.columns)
-    return (
-        f"INSERT INTO {load.table} ({names})\nSELECT {values}\nFROM {load.staging};\n{_drop(load)}"
-    )
+    return f"INSERT INTO {load.table} ({names})\nSELECT {values}\nFROM {load.staging}"
 
 
 def merge(load: Load) -> str:
-    """Return the script that leaves one row per key: the newest record, or a newer row."""
+    """Return the statement that leaves one row per key: the newest record, or a newer row."""
     if load.has_deletes or load.has_partial or load.has_null_order:
         return _merge_combined(load)
     keys = _list(_comparable(column) for column in _keys(load))
@@ -89,8 +87,7 @@ USING (
   )
 ) S
 ON {_matches(load)}
-{_matched(guard, updates, load)}WHEN NOT MATCHED THEN {_insert(load)};
-{_drop(load)}"""
+{_matched(guard, updates, load)}WHEN NOT MATCHED THEN {_insert(load)}"""
 
 
 def _merge_combined(load: Load) -> str:
@@ -150,8 +147,7 @@ USING (
   FROM picked
 ) S
 ON {_matches(load)}
-{_combined_clauses(load, head, groups)};
-{_drop(load)}"""
+{_combined_clauses(load, head, groups)}"""
 
 
 def _combined_clauses(
@@ -310,10 +306,6 @@ def _comparable(column: TargetColumn) -> str:
     """Return a key in a form that can partition: FLOAT64 and JSON can't."""
     typed = _typed(column)
     return f"TO_JSON_STRING({typed})" if column.type.name in {"FLOAT64", "JSON"} else typed
-
-
-def _drop(load: Load) -> str:
-    return f"DROP TABLE IF EXISTS {load.staging};"
 
 
 def _list(parts: Iterable[str]) -> str:

@@ -94,17 +94,13 @@ class OpenedStream:
         """Make or change the table."""
         table = self.stream.table
         if self.stored is None:
-            # The emulator can't make a table with a BIGNUMERIC, but it can add one.
-            later = tuple(column for column in self.plan.add if column.type.name == "BIGNUMERIC")
             warehouse.create_table(
                 table,
-                [column for column in self.plan.add if column not in later],
+                self.plan.add,
                 mark=Mark(self.stream.name, self.stream.load.keys),
                 clustering=self.clustering,
                 partitioning=self.partitioning,
             )
-            if later:
-                warehouse.change_table(table, TablePlan((), later))
             return
         if self.plan.add or self.plan.widen:
             warehouse.change_table(table, self.plan)

@@ -1,18 +1,19 @@
 """One dataset of BigQuery: its tables, and the statements that run on them."""
 
 import logging
-import re
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from contextlib import suppress
+from datetime import UTC, datetime
+from io import SEEK_END
 from typing import IO, Any
 
 from google.api_core import exceptions
 from google.cloud import bigquery
 
-from target_bigquery.calls import CALL_TIMEOUT, JOB_TIMEOUT, ONCE, PATIENCE, Calls
+from target_bigquery.calls import CALL_TIMEOUT, JOB_TIMEOUT, ONCE, Calls
 from target_bigquery.column_types import BigQueryType, standard_name
-from target_bigquery.connection import connect
-from target_bigquery.errors import TargetError
+from target_bigquery.datasets import STAGING_LIFETIME, datasets, open_datasets
+from target_bigquery.jobs import encryption, load_config, query_config
 from target_bigquery.settings import Partitioning, Settings
 from target_bigquery.tables import (
     Mark,
@@ -25,7 +26,7 @@ from target_bigquery.tables import (
     with_mark,
 )
 
-STAGING_LIFETIME = timedelta(days=1)
+SMALL_FILE = 4 << 20  # bytes that go in one call; Google's library allows 5 MiB
 
 logger = logging.getLogger(__name__)
 
@@ -34,16 +35,18 @@ class Warehouse:
     """One dataset of BigQuery; usable from several threads.
 
     Args:
-        settings: project, dataset, location and credentials.
+        settings: project, datasets, location, and what jobs are given.
+        client: where calls go.
         run: letters and digits that mark the staging tables and jobs of this run.
     """
 
-    def __init__(self, settings: Settings, run: str) -> None:
-        self.run = run
+    def __init__(self, settings: Settings, client: bigquery.Client, run: str) -> None:
+        self.run_id = run
         self._settings = settings
-        self._client = connect(settings)
-        self._calls = Calls(self._client, settings.location, run)
-        self._dataset = bigquery.DatasetReference(settings.project, settings.dataset)
+        self._client = client
+        self._calls = Calls(client, settings.location, run)
+        self._datasets = datasets(settings)
+        self._left_over: list[str] = []
 
     def close(self) -> None:
         """Close the connections."""
@@ -51,45 +54,33 @@ class Warehouse:
 
     def path(self, table: str) -> str:
         """Return the table's full name as SQL writes it."""
-        return f"`{self._dataset.project}.{self._dataset.dataset_id}.{table}`"
+        reference = self._reference(table)
+        return f"`{reference.project}.{reference.dataset_id}.{reference.table_id}`"
+
+    def _reference(self, table: str) -> bigquery.TableReference:
+        return self._datasets.of(table).table(table)
 
     def open(self) -> None:
-        """Make sure that the dataset is there.
+        """Make sure that the datasets are there.
 
         Raises:
             TargetError: BigQuery can't be reached or refuses.
         """
-        name = f"{self._dataset.project}.{self._dataset.dataset_id}"
-        try:
-            found = self._calls.call("open the dataset", self._get_dataset)
-            if found is None:
-                logger.info("making dataset %s in %s", name, self._settings.location)
-                made = bigquery.Dataset(self._dataset)
-                made.location = self._settings.location
-                found = self._calls.call(
-                    "make the dataset",
-                    lambda: self._client.create_dataset(
-                        made, exists_ok=True, timeout=CALL_TIMEOUT, retry=ONCE
-                    ),
-                )
-        except TargetError as error:
-            raise TargetError(f"can't use dataset {name}: {error}") from error
-        if found.location and found.location.lower() != self._calls.location.lower():
-            logger.info("dataset %s is in %s", name, found.location)
-            self._calls.location = found.location  # jobs have to run where the dataset is
-        self._calls.patience = PATIENCE
-
-    def _get_dataset(self) -> bigquery.Dataset | None:
-        try:
-            return self._client.get_dataset(self._dataset, timeout=CALL_TIMEOUT, retry=ONCE)
-        except exceptions.NotFound:
-            return None
+        self._datasets = open_datasets(self._client, self._calls, self._settings)
 
     def table(self, name: str) -> StoredTable | None:
         """Return a table as the catalogue has it, None if there is none."""
-        found = self._get_table(name)
+        found = self.get_table(name)
         if found is None:
             return None
+        if found.expires:
+            logger.warning(
+                "table %s expires at %s and then is gone, with all rows; ALTER TABLE %s SET "
+                "OPTIONS (expiration_timestamp = NULL) ends that",
+                name,
+                f"{found.expires:%Y-%m-%d %H:%M} UTC",
+                self.path(name),
+            )
         columns = tuple(
             StoredColumn(
                 field.name,
@@ -101,11 +92,13 @@ class Warehouse:
         )
         return StoredTable(name, columns, described_mark(found.description))
 
-    def _get_table(self, name: str) -> bigquery.Table | None:
+    def get_table(self, name: str) -> bigquery.Table | None:
+        """Return a table of the API's, None if there is none."""
+
         def get() -> bigquery.Table | None:
             try:
                 return self._client.get_table(
-                    self._dataset.table(name), timeout=CALL_TIMEOUT, retry=ONCE
+                    self._reference(name), timeout=CALL_TIMEOUT, retry=ONCE
                 )
             except exceptions.NotFound:
                 return None
@@ -120,77 +113,69 @@ class Warehouse:
         mark: Mark | None = None,
         clustering: Iterable[str] = (),
         partitioning: Partitioning | None = None,
-        temporary: bool = False,
     ) -> None:
         """Make a table; one that exists already is left as it is."""
-        table = bigquery.Table(self._dataset.table(name), [_field(column) for column in columns])
+        table = self._new_table(name, columns)
         table.description = with_mark(None, mark) if mark else None
         table.clustering_fields = list(clustering) or None
         if partitioning:
             table.time_partitioning = bigquery.TimePartitioning(
                 partitioning.granularity.upper(), field=partitioning.column
             )
-        if temporary:
-            table.expires = datetime.now(UTC) + STAGING_LIFETIME
-        self._calls.call(
-            f"make table {name!r}",
-            lambda: self._client.create_table(
-                table, exists_ok=True, timeout=CALL_TIMEOUT, retry=ONCE
-            ),
-        )
+        self._create(table)
+
+    def _new_table(self, name: str, columns: Iterable[NewColumn]) -> bigquery.Table:
+        table = bigquery.Table(self._reference(name), [field(column) for column in columns])
+        table.encryption_configuration = encryption(self._settings)
+        return table
+
+    def _create(self, table: bigquery.Table) -> None:
+        def create() -> None:
+            with suppress(exceptions.Conflict):  # an earlier try came through
+                self._client.create_table(table, timeout=CALL_TIMEOUT, retry=ONCE)
+
+        self._calls.call(f"make table {table.table_id!r}", create)
 
     def change_table(self, name: str, plan: TablePlan) -> None:
-        """Add and widen columns.
-
-        The catalogue is told through the API and the data's own columns are checked: BigQuery
-        changes both at once, its emulator needs both statements.
-        """
-        path = self.path(name)
+        """Add and widen columns."""
         for change in plan.widen:
-            self.query(
-                f"ALTER TABLE {path} ALTER COLUMN `{change.name}` SET DATA TYPE {change.after}"
+            self.run(
+                f"ALTER TABLE {self.path(name)} "
+                f"ALTER COLUMN `{change.name}` SET DATA TYPE {change.after}"
             )
-        types = {change.name: change.after for change in plan.widen}
-        table = self._get_table(name)
-        if table is None:
-            raise TargetError(f"table {name!r} disappeared while it was being changed")
-        schema = [
-            _field(NewColumn(field.name, types[field.name], field.description))
-            if field.name in types
-            else field
-            for field in table.schema
-        ]
-        known = {field.name.lower() for field in schema}
-        schema += [_field(column) for column in plan.add if column.name.lower() not in known]
-        if schema != table.schema:
-            table.schema = schema
-            self._calls.call(
-                f"change table {name!r}",
-                lambda: self._client.update_table(
-                    table, ["schema"], timeout=CALL_TIMEOUT, retry=ONCE
-                ),
-            )
-        there = {
-            field.name.lower() for field in self.query(f"SELECT * FROM {path} WHERE FALSE").schema
-        }
-        for column in plan.add:
-            if column.name.lower() not in there:
-                self.query(
-                    f"ALTER TABLE {path} ADD COLUMN IF NOT EXISTS `{column.name}` {column.type}"
-                )
+
+        def add(table: bigquery.Table) -> list[str]:
+            known = {column.name.lower() for column in table.schema}
+            new = [field(column) for column in plan.add if column.name.lower() not in known]
+            table.schema = [*table.schema, *new]
+            return ["schema"] if new else []
+
+        if plan.add:
+            self.update_table(name, add)
 
     def mark_table(self, name: str, mark: Mark) -> None:
         """Write into the table's description what the loader keeps of its rows."""
-        table = self._get_table(name)
-        if table is None:
-            raise TargetError(f"table {name!r} disappeared while it was being loaded")
-        table.description = with_mark(table.description, mark)
-        self._calls.call(
-            f"change the description of table {name!r}",
-            lambda: self._client.update_table(
-                table, ["description"], timeout=CALL_TIMEOUT, retry=ONCE
-            ),
-        )
+
+        def write(table: bigquery.Table) -> list[str]:
+            table.description = with_mark(table.description, mark)
+            return ["description"]
+
+        self.update_table(name, write)
+
+    def update_table(self, name: str, change: Callable[[bigquery.Table], list[str]]) -> None:
+        """Read a table, change it and write it back: anew if somebody was in between (412).
+
+        Args:
+            name: of the table.
+            change: changes it, and returns the names of the properties that it changed.
+        """
+
+        def update() -> None:
+            table = self._client.get_table(self._reference(name), timeout=CALL_TIMEOUT, retry=ONCE)
+            if changed := change(table):
+                self._client.update_table(table, changed, timeout=CALL_TIMEOUT, retry=ONCE)
+
+        self._calls.call(f"change table {name!r}", update)
 
     def load(self, name: str, columns: Iterable[NewColumn], parquet: IO[bytes]) -> None:
         """Make the content of a staging table the rows of a Parquet file.
@@ -198,98 +183,106 @@ class Warehouse:
         Raises:
             TargetError: BigQuery refuses the file; names the job.
         """
-        columns = list(columns)
-        self.create_table(name, columns, temporary=True)
-        config = bigquery.LoadJobConfig(
-            source_format=bigquery.SourceFormat.PARQUET,
-            write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
-            create_disposition=bigquery.CreateDisposition.CREATE_NEVER,
-            schema=[_field(column) for column in columns],
+        table = self._new_table(name, columns)
+        if not self._datasets.staging_expires:
+            table.expires = datetime.now(UTC) + STAGING_LIFETIME
+            self._create(table)
+        config = load_config(self._settings, self.run_id, table.schema)
+        size = parquet.seek(0, SEEK_END)
+        self._calls.run_job(
+            f"load {name!r}", lambda job_id: self._upload(parquet, size, table, job_id, config)
         )
 
-        def send(job_id: str) -> Any:
-            return self._client.load_table_from_file(
-                parquet,
-                self._dataset.table(name),
-                rewind=True,
-                num_retries=0,
-                job_id=job_id,
-                location=self._calls.location,
-                job_config=config,
-                timeout=JOB_TIMEOUT,
-            )
-
-        self._calls.run_job(f"load {name!r}", send)
-
-    def query(
-        self, sql: str, done: Callable[[], bool] | None = None, *, repeatable: bool = True
+    def _upload(
+        self,
+        parquet: IO[bytes],
+        size: int,
+        table: bigquery.Table,
+        job_id: str,
+        config: bigquery.LoadJobConfig,
     ) -> Any:
-        """Run a statement or script and return its rows.
+        return self._client.load_table_from_file(
+            parquet,
+            table.reference,
+            rewind=True,
+            size=size if size < SMALL_FILE else None,  # known: in one call
+            num_retries=0,
+            job_id=job_id,
+            location=self._calls.location,
+            job_config=config,
+            timeout=JOB_TIMEOUT,
+        )
+
+    def run(self, statement: str) -> None:
+        """Run a statement that returns no rows."""
+        self._calls.run_job("query", lambda job_id: self.send_query(statement, job_id))
+
+    def query(self, sql: str) -> list[Any]:
+        """Run a query and return its rows."""
+        job = self._calls.run_job("query", lambda job_id: self.send_query(sql, job_id))
+        return self._calls.call(
+            "read a query's rows", lambda: list(job.result(retry=ONCE, timeout=CALL_TIMEOUT))
+        )
+
+    def send_query(self, sql: str, job_id: str) -> Any:
+        """Start a statement or script under a job id, once."""
+        return self._client.query(
+            sql,
+            job_id=job_id,
+            location=self._calls.location,
+            job_config=query_config(self._settings, self.run_id),
+            timeout=JOB_TIMEOUT,
+            retry=ONCE,
+            job_retry=ONCE,
+        )
+
+    def merge(self, statement: str, staging: str) -> None:  # noqa: ARG002  # the emulator's needs it
+        """Bring a staging table's rows into their table, with one statement.
 
         Args:
-            sql: what to run.
-            done: tells if a script whose answer was lost has done its work.
-            repeatable: whether a script that failed within BigQuery can be run again.
-        """
-
-        def send(job_id: str) -> Any:
-            return self._client.query(
-                sql,
-                job_id=job_id,
-                location=self._calls.location,
-                timeout=JOB_TIMEOUT,
-                retry=ONCE,
-                job_retry=ONCE,
-            )
-
-        return self._calls.run_job("query", send, done, repeatable=repeatable)
-
-    def merge(self, script: str, staging: str, *, repeatable: bool) -> None:
-        """Run a script that drops its staging table at the end: its work is done when that is gone.
-
-        Args:
-            script: brings the staging table's rows into their table.
+            statement: takes effect as a whole or not at all.
             staging: name of the staging table.
-            repeatable: running the script twice is as good as once.
         """
-        self.query(script, lambda: self._get_table(staging) is None, repeatable=repeatable)
+        self.run(statement)
 
     def drop(self, name: str) -> None:
         """Drop a table, if it is there."""
         self._calls.call(
             f"drop table {name!r}",
             lambda: self._client.delete_table(
-                self._dataset.table(name), not_found_ok=True, timeout=CALL_TIMEOUT, retry=ONCE
+                self._reference(name), not_found_ok=True, timeout=CALL_TIMEOUT, retry=ONCE
             ),
         )
 
     def staging_name(self, table: str, number: int) -> str:
         """Return the name of a staging table of this run."""
-        return f"{_STAGING}{table}_{self.run}_{number}"
+        return self._datasets.staging_name(table, self.run_id, number)
 
     def table_names(self) -> list[str]:
-        """Return the names of the dataset's tables, staging tables of killed runs among them."""
+        """Return the names of the dataset's tables, and note which staging tables are left."""
+        target, staging = self._datasets.target, self._datasets.staging
+        names = self._table_names(target)
+        self._left_over = names if staging == target else self._table_names(staging)
+        return names
+
+    def left_over(self, table: str) -> list[str]:
+        """Return the staging tables that killed runs have left of a table."""
+        return self._datasets.left_over(table, self._left_over)
+
+    def _table_names(self, dataset: bigquery.DatasetReference) -> list[str]:
         return self._calls.call(
             "list the tables",
             lambda: [
                 item.table_id
                 for item in self._client.list_tables(
-                    self._dataset, page_size=1000, timeout=CALL_TIMEOUT, retry=ONCE
+                    dataset, page_size=1000, timeout=CALL_TIMEOUT, retry=ONCE
                 )
             ],
         )
 
 
-_STAGING = "_sdc_staging_"
-
-
-def staging_of(table: str, names: Iterable[str]) -> list[str]:
-    """Return which of the names are staging tables of a table."""
-    pattern = re.compile(rf"{_STAGING}{re.escape(table)}_[0-9a-f]{{12}}_\d+")
-    return [name for name in names if pattern.fullmatch(name)]
-
-
-def _field(column: NewColumn) -> bigquery.SchemaField:
+def field(column: NewColumn) -> bigquery.SchemaField:
+    """Return a column as the API writes it."""
     options: dict[str, Any] = {
         "description": column.description,
         "precision": column.type.precision,

@@ -12,7 +12,7 @@ from sandbox.bigquery import BigQueryEmulator
 from sandbox.faults import CUT_AFTER, CUT_BEFORE, FaultyServer
 from sandbox.ports import free_port
 from sandbox.singer import INTEGER, TEXT, record, schema, state
-from target_bigquery import warehouse
+from target_bigquery import datasets
 from target_bigquery.errors import TargetError
 
 PLAIN = schema("s", {"id": INTEGER, "a": TEXT})
@@ -40,9 +40,8 @@ def server(emulated: BigQueryEmulator, monkeypatch: pytest.MonkeyPatch) -> Itera
         (*UPLOAD, ""),
         (*QUERY, MERGE),
         ("POST", "/tables", ""),
-        ("GET", "/queries/", ""),
     ],
-    ids=["upload start", "upload", "merge", "staging table", "result"],
+    ids=["upload start", "upload", "merge", "staging table"],
 )
 def test_what_passes_is_tried_again_and_nothing_is_loaded_twice(
     dataset: Any,
@@ -91,7 +90,7 @@ def test_a_refusal_ends_the_run_without_its_state(
 def test_a_lasting_failure_ends_the_run(
     dataset: Any, server: FaultyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(warehouse, "PATIENCE", 3.0)
+    monkeypatch.setattr(datasets, "PATIENCE", 3.0)
     server.add(*UPLOAD, 500, times=None)
     with pytest.raises(TargetError, match=r"no success within 3 seconds, last: backendError"):
         dataset.load(FIRST)

@@ -1,0 +1,124 @@
+"""What the loader does for the emulator alone; of the real service nothing is asked for it.
+
+`bqemulator` keeps catalogue and data apart, runs a job within the call that starts it and knows
+its id only afterwards, and can't read every form of upload. `load/target-bigquery/README.md` lists
+what that means for the tests.
+"""
+
+from collections.abc import Iterable
+from typing import IO, Any
+
+from google.api_core.client_options import ClientOptions
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import bigquery
+
+from target_bigquery.connection import connect
+from target_bigquery.settings import Partitioning, Settings
+from target_bigquery.tables import Mark, NewColumn, TablePlan
+from target_bigquery.warehouse import SMALL_FILE, Warehouse, field
+
+
+def open_warehouse(settings: Settings, run: str) -> Warehouse:
+    """Return BigQuery, or the emulator if its address is set.
+
+    Raises:
+        TargetError: there are no usable credentials.
+    """
+    if settings.emulator:
+        return EmulatedWarehouse(settings, emulator_client(settings), run)
+    return Warehouse(settings, connect(settings), run)
+
+
+def emulator_client(settings: Settings) -> bigquery.Client:
+    """Return a client without credentials for the address in the settings."""
+    address = settings.emulator or ""
+    return bigquery.Client(
+        project=settings.project,
+        credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]
+        client_options=ClientOptions(
+            api_endpoint=address if "://" in address else f"http://{address}"
+        ),
+        location=settings.location,
+    )
+
+
+class EmulatedWarehouse(Warehouse):
+    """A dataset of the emulator."""
+
+    def create_table(
+        self,
+        name: str,
+        columns: Iterable[NewColumn],
+        *,
+        mark: Mark | None = None,
+        clustering: Iterable[str] = (),
+        partitioning: Partitioning | None = None,
+    ) -> None:
+        """Make a table; its BIGNUMERIC columns come afterwards, as they can't be made with it."""
+        columns = list(columns)
+        later = [column for column in columns if column.type.name == "BIGNUMERIC"]
+        names = {column.name for column in later}
+        super().create_table(
+            name,
+            [column for column in columns if column not in later],
+            mark=mark,
+            clustering=[column for column in clustering if column not in names],
+            partitioning=partitioning,
+        )
+        if later:
+            self.change_table(name, TablePlan((), tuple(later)))
+
+    def change_table(self, name: str, plan: TablePlan) -> None:
+        """Change the data by SQL and the catalogue through the API, which BigQuery does in one.
+
+        The data come first: the catalogue is what the next run reads, and if this one is killed in
+        between, that adds the column once more.
+        """
+        for column in plan.add:
+            self.run(
+                f"ALTER TABLE {self.path(name)} ADD COLUMN IF NOT EXISTS "
+                f"`{column.name}` {column.type}"
+            )
+        super().change_table(name, plan)
+        types = {change.name: change.after for change in plan.widen}
+        if types:
+
+            def widen(table: bigquery.Table) -> list[str]:
+                table.schema = [
+                    field(NewColumn(old.name, types[old.name], old.description))
+                    if old.name in types
+                    else old
+                    for old in table.schema
+                ]
+                return ["schema"]
+
+            self.update_table(name, widen)
+
+    def merge(self, statement: str, staging: str) -> None:
+        """Run the statement and drop the staging table in one script.
+
+        A job is not known before its end, and runs once more if it is sent once more. So whether
+        its work was done is seen by the staging table.
+        """
+        script = f"{statement};\nDROP TABLE IF EXISTS {self.path(staging)};"
+        sent = False
+
+        def send(job_id: str) -> Any:
+            nonlocal sent
+            if sent and self.get_table(staging) is None:
+                return None
+            sent = True
+            return self.send_query(script, job_id)
+
+        self._calls.run_job("query", send)
+
+    def _upload(
+        self,
+        parquet: IO[bytes],
+        size: int,
+        table: bigquery.Table,
+        job_id: str,
+        config: bigquery.LoadJobConfig,
+    ) -> Any:
+        """Send every file as if it were large: in the call for small ones its bytes are changed."""
+        return super()._upload(parquet, max(size, SMALL_FILE), table, job_id, config)
