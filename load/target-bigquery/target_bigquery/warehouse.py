@@ -13,6 +13,7 @@ from target_bigquery.calls import CALL_TIMEOUT, JOB_TIMEOUT, ONCE, PATIENCE, Cal
 from target_bigquery.column_types import BigQueryType, standard_name
 from target_bigquery.connection import connect
 from target_bigquery.errors import TargetError
+from target_bigquery.partitions import stored_partitions
 from target_bigquery.settings import Partitioning, Settings
 from target_bigquery.tables import (
     Mark,
@@ -40,6 +41,7 @@ class Warehouse:
 
     def __init__(self, settings: Settings, run: str) -> None:
         self.run = run
+        self.collated = False  # new tables compare text by more than its characters
         self._settings = settings
         self._client = connect(settings)
         self._calls = Calls(self._client, settings.location, run)
@@ -78,6 +80,7 @@ class Warehouse:
             logger.info("dataset %s is in %s", name, found.location)
             self._calls.location = found.location  # jobs have to run where the dataset is
         self._calls.patience = PATIENCE
+        self.collated = bool(found.to_api_repr().get("defaultCollation"))
 
     def _get_dataset(self) -> bigquery.Dataset | None:
         try:
@@ -96,10 +99,17 @@ class Warehouse:
                 BigQueryType(standard_name(field.field_type), field.precision, field.scale),
                 column_property(field.name, field.description),
                 field.mode == "REPEATED",
+                bool(field.to_api_repr().get("collation")),
             )
             for field in found.schema
         )
-        return StoredTable(name, columns, described_mark(found.description))
+        return StoredTable(
+            name,
+            columns,
+            described_mark(found.description),
+            stored_partitions(found.to_api_repr()),
+            tuple(found.clustering_fields or ()),
+        )
 
     def _get_table(self, name: str) -> bigquery.Table | None:
         def get() -> bigquery.Table | None:
@@ -244,15 +254,17 @@ class Warehouse:
 
         return self._calls.run_job("query", send, done, repeatable=repeatable)
 
-    def merge(self, script: str, staging: str, *, repeatable: bool) -> None:
-        """Run a script that drops its staging table at the end: its work is done when that is gone.
+    def merge(self, statements: Iterable[str], staging: str, *, repeatable: bool) -> None:
+        """Run what brings the rows of a staging table into their table, then drop that.
 
         Args:
-            script: brings the staging table's rows into their table.
+            statements: each for its own part of the rows.
             staging: name of the staging table.
-            repeatable: running the script twice is as good as once.
+            repeatable: running a statement twice is as good as once.
         """
-        self.query(script, lambda: self._get_table(staging) is None, repeatable=repeatable)
+        for statement in statements:
+            self.query(statement, repeatable=repeatable)
+        self.drop(staging)
 
     def drop(self, name: str) -> None:
         """Drop a table, if it is there."""
