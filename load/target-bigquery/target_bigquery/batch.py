@@ -1,17 +1,20 @@
 """The records of a stream on their way to a staging table: a Parquet file, written as they come."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from target_bigquery.bounds import Bounds
 from target_bigquery.column_types import INT64, STRING, BigQueryType
 from target_bigquery.decoding import RecordDecoder
 from target_bigquery.errors import TargetError
-from target_bigquery.sql import PRESENT, SEQUENCE
+from target_bigquery.partitions import Touched
+from target_bigquery.sql import PRESENT, SEQUENCE, Load
 from target_bigquery.tables import METADATA, NewColumn
 from target_bigquery.values import ARROW_TYPES
 
@@ -29,6 +32,8 @@ class Batch:
         order: index of the column that orders the records, None if they come in order.
         deletes: indexes of the columns that mark a delete.
         batched_at: when the batch was begun.
+        bounds: of the key columns, to be found.
+        touched: the partitions of its rows, to be found; None if the table has none.
     """
 
     def __init__(
@@ -39,7 +44,11 @@ class Batch:
         order: int | None,
         deletes: Sequence[int],
         batched_at: datetime,
+        bounds: Mapping[str, Bounds],
+        touched: Touched | None,
     ) -> None:
+        self._bounds = bounds
+        self._touched = touched
         self.rows = 0
         self.waiting = 0  # bytes of Arrow columns that are not in the file yet
         self.has_deletes = False
@@ -98,6 +107,10 @@ class Batch:
             self.has_partial |= any("0" in flags for flags in present.to_pylist())
             arrays.append(present)
         chunk = pa.RecordBatch.from_arrays(arrays, schema=self._schema)
+        for name, bounds in self._bounds.items():
+            bounds.add(chunk.column(name))
+        if self._touched:
+            self._touched.add(chunk.column(self._touched.column))
         self._chunks.append(chunk)
         self.waiting += chunk.nbytes
         self.rows += count
@@ -121,6 +134,24 @@ class Batch:
         self.write()
         self._writer.close()
         return self._file
+
+    def parts(self) -> list[str | None]:
+        """Return the conditions of the parts to load one by one; one None if that is not needed.
+
+        Raises:
+            TargetError: they can't be loaded into one table.
+        """
+        return self._touched.parts() if self._touched else [None]
+
+    def described(self, load: Load) -> Load:
+        """Return a load with what its statement has to know of the records."""
+        return replace(
+            load,
+            has_deletes=self.has_deletes,
+            has_partial=self.has_partial,
+            has_null_order=self.has_null_order,
+            bounds={name: bounds.ranges() for name, bounds in self._bounds.items()},
+        )
 
     def close(self) -> None:
         """Let go of the file."""

@@ -7,7 +7,7 @@ https://cloud.google.com/bigquery/docs/updating-datasets#table-expiration
 import logging
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from google.api_core import exceptions
@@ -34,11 +34,13 @@ class Datasets:
         target: is loaded.
         staging: staging tables are made there.
         staging_expires: a table in there needs no expiry of its own.
+        collated: in new tables, what is equal or less is not told by the characters alone.
     """
 
     target: bigquery.DatasetReference
     staging: bigquery.DatasetReference
     staging_expires: bool = False
+    collated: bool = False
 
     def of(self, table: str) -> bigquery.DatasetReference:
         """Return the dataset that a table or a staging table is in."""
@@ -82,15 +84,17 @@ def open_datasets(client: bigquery.Client, calls: Calls, settings: Settings) -> 
         calls.location = target.location
     calls.patience = PATIENCE
     _warn_of_expiry(target)
+    collated = bool(target.to_api_repr().get("defaultCollation"))
     if named.staging == named.target:
-        return named
+        return replace(named, collated=collated)
     staging = _opened(client, calls, settings, named.staging, STAGING_LIFETIME)
     if staging.location and staging.location.lower() != calls.location.lower():
         raise TargetError(
             f"setting 'staging_dataset': {named.staging.dataset_id} is in {staging.location} and "
             f"{named.target.dataset_id} in {calls.location}, and no job can use both: name another"
         )
-    return Datasets(named.target, named.staging, bool(staging.default_table_expiration_ms))
+    expires = bool(staging.default_table_expiration_ms)
+    return replace(named, staging_expires=expires, collated=collated)
 
 
 def _opened(

@@ -94,13 +94,13 @@ class EmulatedWarehouse(Warehouse):
 
             self.update_table(name, widen)
 
-    def merge(self, statement: str, staging: str) -> None:
-        """Run the statement and drop the staging table in one script.
+    def merge(self, statements: Iterable[str], staging: str) -> None:
+        """Run the statements and drop the staging table in one script.
 
         A job is not known before its end, and runs once more if it is sent once more. So whether
         its work was done is seen by the staging table.
         """
-        script = f"{statement};\nDROP TABLE IF EXISTS {self.path(staging)};"
+        script = ";\n".join([*statements, f"DROP TABLE IF EXISTS {self.path(staging)};"])
         sent = False
 
         def send(job_id: str) -> Any:

@@ -34,6 +34,7 @@ from target_bigquery.decoding import (
 from target_bigquery.emulator import open_warehouse
 from target_bigquery.errors import TargetError, one_line
 from target_bigquery.jobs import working_for
+from target_bigquery.merging import merge
 from target_bigquery.rekeying import keep_apart, remove_rows_of_the_old_key
 from target_bigquery.repair import repaired
 from target_bigquery.settings import Settings
@@ -327,17 +328,12 @@ class Loader:
         warehouse = self._warehouse
         staging = warehouse.staging_name(stream.table, next(self._stagings))
         try:
+            parts = batch.parts()
             warehouse.load(staging, batch.staged_columns(), batch.finish())
             keep_apart(stream, warehouse, staging)
-            load = replace(
-                stream.load,
-                staging=warehouse.path(staging),
-                has_deletes=batch.has_deletes,
-                has_partial=batch.has_partial,
-                has_null_order=batch.has_null_order,
-            )
-            statement = sql.merge(load) if stream.upsert else sql.append(load)
-            warehouse.merge(statement, staging)
+            load = batch.described(replace(stream.load, staging=warehouse.path(staging)))
+            statement = merge if stream.upsert else sql.append
+            warehouse.merge([statement(replace(load, part=part)) for part in parts], staging)
         finally:
             batch.close()
             self._drops.submit(self._drop, staging)
@@ -375,6 +371,7 @@ class Loader:
                 version,
                 deleted=None if hard else marks[0],
                 text=stream.is_text(marks[0]) if marks else False,
+                filtered=stream.load.filtered,
             )
         )
 

@@ -38,7 +38,11 @@ def remove_rows_of_the_old_key(stream: Stream, warehouse: Warehouse, version: in
     if stream.load.floor is not None:
         warehouse.run(
             sql.remove_older_versions(
-                stream.load.table, TABLE_VERSION, stream.load.floor, deleted=None
+                stream.load.table,
+                TABLE_VERSION,
+                stream.load.floor,
+                deleted=None,
+                filtered=stream.load.filtered,
             )
         )
         warehouse.mark_table(stream.table, Mark(stream.name, stream.load.keys))
@@ -77,5 +81,6 @@ def _next_mark(stream: Stream, warehouse: Warehouse) -> Mark:
         return mark  # an earlier SCHEMA of this run has had it
     if not keys:
         return Mark(stream.name, keys)  # nothing is matched
-    floor = warehouse.query(sql.next_version(stream.load.table, TABLE_VERSION))[0][0]
+    query = sql.next_version(stream.load.table, TABLE_VERSION, stream.load.filtered)
+    floor = warehouse.query(query)[0][0]
     return Mark(stream.name, keys, floor)

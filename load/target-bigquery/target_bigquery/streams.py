@@ -1,14 +1,16 @@
 """What the loader keeps of a stream: its table, its decoder, and the records that wait."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from target_bigquery.batch import Batch
+from target_bigquery.bounds import Bounds, bounded_keys
 from target_bigquery.decoding import Column, RecordDecoder, SchemaMessage, record_of
 from target_bigquery.errors import TargetError
+from target_bigquery.partitions import Partitions, Touched
 from target_bigquery.settings import LONGEST_CLUSTERING, Partitioning, Settings
 from target_bigquery.sql import SEQUENCE, Load, TargetColumn
 from target_bigquery.tables import (
@@ -27,7 +29,10 @@ from target_bigquery.warehouse import Warehouse
 
 logger = logging.getLogger(__name__)
 
-CLUSTERABLE = {"BOOL", "DATE", "DATETIME", "INT64", "NUMERIC", "STRING", "TIMESTAMP"}
+# https://cloud.google.com/bigquery/docs/creating-clustered-tables#limitations
+CLUSTERABLE = {
+    "BIGNUMERIC", "BOOL", "DATE", "DATETIME", "INT64", "NUMERIC", "STRING", "TIMESTAMP",
+}  # fmt: skip
 PARTITIONABLE = {"DATE", "DATETIME", "TIMESTAMP"}
 UNORDERED = {"BOOL", "BYTES", "JSON"}
 DECODED_SIZE = 4  # a decoded record takes several times the memory of its line
@@ -154,6 +159,20 @@ def open_stream(
         fixed=[c.source for c in columns if c.name in keys or c.name in deletes or fail],
     )
     names = [column.name for column in columns]
+    targets = tuple(_target_columns(columns, metadata=metadata))
+    types = {column.name: column.type.name for column in targets}
+    if stored:
+        clustering, partitions = stored.clustering, stored.partitions
+    else:
+        clustering = _clustering(name, settings, by_property, types, keys)
+        partitions = None
+    partitioning = _partitioning(name, settings, needed.add) if stored is None else None
+    if partitioning:
+        partitions = Partitions(partitioning.column, partitioning.granularity)
+    staged = {column.name for column in targets if not column.source}
+    counted = partitions if partitions and partitions.column in staged else None
+    leading = {*clustering[:1], partitions.column if partitions else ""}
+    bounded = bounded_keys(types, keys, stored, collated=warehouse.collated) if upsert else ()
 
     def new_batch(now: datetime) -> Batch:
         return Batch(
@@ -162,6 +181,8 @@ def open_stream(
             order=names.index(order) if order else None,
             deletes=[names.index(column) for column in deletes],
             batched_at=now,
+            bounds={key: Bounds(types[key], split=key in leading) for key in bounded},
+            touched=Touched(counted, types[counted.column]) if counted else None,
         )
 
     append = settings.write_mode.of(name) == "append"
@@ -176,7 +197,7 @@ def open_stream(
         Load(
             table=warehouse.path(table),
             staging="",
-            columns=tuple(_target_columns(columns, metadata=metadata)),
+            columns=targets,
             keys=keys,
             order=order,
             version=TABLE_VERSION if metadata else None,
@@ -184,12 +205,11 @@ def open_stream(
             floor=mark.floor,
             metadata=metadata_columns([*names, *(METADATA if metadata else ())]),
             revived=needed.revived,
+            filtered=partitions.column if partitions and partitions.filtered else None,
             hard=settings.delete_mode == "hard",
         ),
         new_batch,
     )
-    clustering = _clustering(name, settings, by_property, keys) if stored is None else ()
-    partitioning = _partitioning(name, settings, needed.add) if stored is None else None
     return OpenedStream(stream, stored, needed, clustering, partitioning)
 
 
@@ -240,18 +260,21 @@ def _target_columns(columns: Iterable[Column], *, metadata: bool) -> list[Target
 
 
 def _clustering(
-    stream: str, settings: Settings, columns: dict[str, Column], keys: tuple[str, ...]
+    stream: str,
+    settings: Settings,
+    columns: Mapping[str, Column],
+    types: Mapping[str, str],
+    keys: tuple[str, ...],
 ) -> tuple[str, ...]:
     chosen = settings.clustering.of(stream)
     if chosen is None:
-        types = {column.name: column.type.name for column in columns.values()}
         return tuple(key for key in keys if types[key] in CLUSTERABLE)[:LONGEST_CLUSTERING]
-    names = {column.name for column in columns.values()} | set(METADATA)
     found = [columns[name].name if name in columns else name for name in chosen]
     for name in found:
-        if name not in names:
+        if types.get(name) not in CLUSTERABLE:
+            what = f"is {types[name]}" if name in types else "is not there"
             raise TargetError(
-                f"stream {stream!r}: setting 'clustering' has column {name!r}, which is not there"
+                f"stream {stream!r}: setting 'clustering' has column {name!r}, which {what}"
             )
     return tuple(found)
 

@@ -21,6 +21,7 @@ from target_bigquery.column_types import (
 from target_bigquery.decoding import Column
 from target_bigquery.errors import TargetError
 from target_bigquery.names import LONGEST_TABLE, column_names, valid_name, with_digest
+from target_bigquery.partitions import Partitions
 
 DELETED_AT = "_sdc_deleted_at"
 DELETE_COLUMNS = (DELETED_AT, "_ab_cdc_deleted_at")
@@ -46,6 +47,7 @@ class StoredColumn:
     type: BigQueryType
     source: str  # the property that fills it
     repeated: bool = False
+    collated: bool = False  # what is equal or less is not told by the characters alone
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ class StoredTable:
     name: str
     columns: tuple[StoredColumn, ...]
     mark: "Mark | None" = None
+    partitions: Partitions | None = None
+    clustering: tuple[str, ...] = ()
 
     def column(self, name: str) -> StoredColumn | None:
         """Return the column of that name, in whatever case."""

@@ -14,6 +14,7 @@ from target_bigquery.calls import CALL_TIMEOUT, JOB_TIMEOUT, ONCE, Calls
 from target_bigquery.column_types import BigQueryType, standard_name
 from target_bigquery.datasets import STAGING_LIFETIME, datasets, open_datasets
 from target_bigquery.jobs import encryption, load_config, query_config
+from target_bigquery.partitions import stored_partitions
 from target_bigquery.settings import Partitioning, Settings
 from target_bigquery.tables import (
     Mark,
@@ -47,6 +48,11 @@ class Warehouse:
         self._calls = Calls(client, settings.location, run)
         self._datasets = datasets(settings)
         self._left_over: list[str] = []
+
+    @property
+    def collated(self) -> bool:
+        """Whether new tables tell equal and less by more than the characters of a text."""
+        return self._datasets.collated
 
     def close(self) -> None:
         """Close the connections."""
@@ -87,10 +93,17 @@ class Warehouse:
                 BigQueryType(standard_name(field.field_type), field.precision, field.scale),
                 column_property(field.name, field.description),
                 field.mode == "REPEATED",
+                bool(field.to_api_repr().get("collation")),
             )
             for field in found.schema
         )
-        return StoredTable(name, columns, described_mark(found.description))
+        return StoredTable(
+            name,
+            columns,
+            described_mark(found.description),
+            stored_partitions(found.to_api_repr()),
+            tuple(found.clustering_fields or ()),
+        )
 
     def get_table(self, name: str) -> bigquery.Table | None:
         """Return a table of the API's, None if there is none."""
@@ -236,14 +249,15 @@ class Warehouse:
             job_retry=ONCE,
         )
 
-    def merge(self, statement: str, staging: str) -> None:  # noqa: ARG002  # the emulator's needs it
-        """Bring a staging table's rows into their table, with one statement.
+    def merge(self, statements: Iterable[str], staging: str) -> None:  # noqa: ARG002  # the emulator's needs it
+        """Bring a staging table's rows into their table.
 
         Args:
-            statement: takes effect as a whole or not at all.
+            statements: each for its own part of the rows, of which all take effect or none.
             staging: name of the staging table.
         """
-        self.run(statement)
+        for statement in statements:
+            self.run(statement)
 
     def drop(self, name: str) -> None:
         """Drop a table, if it is there."""

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sandbox.singer import INTEGER, MOMENT, TEXT, activate, record, schema, state
+from sandbox.singer import INTEGER, MOMENT, TEXT, activate, decimal, record, schema, state
 
 FIRST, SECOND, THIRD = (f"2024-01-0{day}T00:00:00Z" for day in (1, 2, 3))
 PLAIN = schema("s", {"id": INTEGER, "a": TEXT, "b": TEXT})
@@ -332,22 +332,44 @@ def test_streams_may_be_interleaved(dataset: Any) -> None:
 
 
 def test_keys_of_any_type(dataset: Any) -> None:
+    """Also where a batch is bounded by one or two of the keys that the table has."""
     kinds: dict[str, tuple[Any, list[Any]]] = {
-        "text": (TEXT, ["é", "E", ""]),
-        "number": ({"type": "number"}, [1.5, -0.25, 1e300]),
+        "text": (TEXT, ["é", "E", "", "it's", 'a\\"b\n', "a\\", "😀", "\u0000", "x" * 300]),
+        "number": ({"type": "number"}, [1.5, -0.25, 1e300, 0.0]),
+        "integer": (INTEGER, [-(2**63), 2**63 - 1, 0, 5000]),
+        "widened": (INTEGER, [5000, 0, 7]),
         "decimal": ({"type": "string", "format": "singer.decimal"}, ["1.5", "2.50", "-3"]),
         "flag": ({"type": "boolean"}, [True, False]),
-        "moment": (MOMENT, [FIRST, SECOND]),
+        "moment": (MOMENT, [FIRST, SECOND, "0001-01-01T00:00:00.000001Z"]),
         "day": ({"type": "string", "format": "date"}, ["2024-01-01", "2024-01-02"]),
-        "bytes": ({"type": "string", "contentEncoding": "base64"}, ["AA==", "AQ=="]),
+        "bytes": ({"type": "string", "contentEncoding": "base64"}, ["AA==", "/w=="]),
         "json": ({"type": ["object", "string"]}, [{"a": 1}, "x", {"a": 2}]),
     }
-    for name, (kind, keys) in kinds.items():
-        stream = schema(name, {"id": kind, "a": TEXT, "_sdc_deleted_at": MOMENT})
-        for values in ({"a": "1"}, {"a": "2"}, {"_sdc_deleted_at": FIRST}, {"a": "4"}):
-            dataset.load([stream, *(record(name, {"id": key, **values}) for key in keys * 2)])
-            dataset.assert_unique(name, "id")
-        assert dataset.rows(name, "a") == [("4",)] * len(keys), name
+
+    def load(chosen: slice, **values: Any) -> None:
+        messages: list[Any] = []
+        for name, (kind, keys) in kinds.items():
+            messages.append(schema(name, {"id": kind, "a": TEXT, "_sdc_deleted_at": MOMENT}))
+            messages += [record(name, {"id": key, **values}) for key in (keys * 2)[chosen]]
+        dataset.load(messages)
+
+    load(slice(None), a="1")
+    load(slice(None), a="2")
+    load(slice(1, 2), a="3")
+    load(slice(2), _sdc_deleted_at=FIRST)
+    load(slice(1), a="4")
+    for name, (_, keys) in kinds.items():
+        dataset.assert_unique(name, "id")
+        found = dataset.rows(name, "a, _sdc_deleted_at IS NULL")
+        expected = [("2", True)] * (len(keys) - 2) + [("3", False), ("4", True)]
+        assert sorted(found) == expected, name
+    minus = '{"type":"RECORD","stream":"number","record":{"id":-0.0,"a":"5"}}'
+    number = schema("number", {"id": {"type": "number"}, "a": TEXT})
+    widened = schema("widened", {"id": decimal(38, 9), "a": TEXT})
+    dataset.load([number, minus, widened, record("widened", {"id": "7.000", "a": "5"})])
+    for name in ("number", "widened"):
+        found = dataset.rows(name, "a, id", "id")
+        assert (len(found), found[1][0]) == (len(kinds[name][1]), "5")
 
 
 def test_keys_of_several_columns(dataset: Any) -> None:

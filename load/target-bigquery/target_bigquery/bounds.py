@@ -1,0 +1,121 @@
+"""Literal bounds of a batch's keys: with them in its ON, a MERGE reads only a part of its table.
+
+BigQuery skips partitions, and blocks of a clustered table, by what it knows before a statement
+runs, so not by what a join turns out to need. A key of the batch is always within them, and ON asks
+for an equal key anyway: they change what is read and billed, never a result.
+https://cloud.google.com/bigquery/docs/clustered-tables#block-pruning
+https://cloud.google.com/bigquery/docs/using-dml-with-partitioned-tables#pruning_partitions_when_using_a_merge_statement
+"""
+
+import sys
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from target_bigquery.literals import literal
+from target_bigquery.tables import StoredTable
+
+# By nothing else can a table be clustered or partitioned, so a bound would save nothing.
+BOUNDED = {"BIGNUMERIC", "BOOL", "DATE", "DATETIME", "INT64", "NUMERIC", "STRING", "TIMESTAMP"}
+LONGEST_TEXT = 128  # characters of a bound
+MOST_RANGES = 100
+LEAST_SHARE = 1000  # narrower than this part of all that is spanned, no gap is worth a range
+_LEAST_GAPS = {"INT64": 1000, "DATE": 2, "DATETIME": 1000, "TIMESTAMP": 1000}  # µs of the last two
+_INTEGERS = {"DATE": pa.int32()}  # what Arrow holds; the others are of 64 bits
+
+Ranges = tuple[tuple[str, str | None], ...]  # literals: from, to; both included; None: no end
+
+
+def bounded_keys(
+    types: Mapping[str, str], keys: Iterable[str], stored: StoredTable | None, *, collated: bool
+) -> list[str]:
+    """Return which key columns to bound.
+
+    Args:
+        types: of the columns.
+        keys: names of columns.
+        stored: the table; None if it is new.
+        collated: in a new one, what is equal or less is not told by the characters alone.
+    """
+
+    def by_characters(key: str) -> bool:
+        column = stored.column(key) if stored else None
+        return not (column.collated if column else collated)
+
+    return [
+        key
+        for key in keys
+        if types[key] in BOUNDED and (types[key] != "STRING" or by_characters(key))
+    ]
+
+
+class Bounds:
+    """Between which values a key column of a batch is.
+
+    Args:
+        kind: type of the column, one of `BOUNDED`.
+        split: find several ranges if the values are far apart: where the table is clustered or
+            partitioned by this column first. Takes 8 bytes a row.
+    """
+
+    def __init__(self, kind: str, *, split: bool = False) -> None:
+        self._kind = kind
+        self._split = split and kind in _LEAST_GAPS
+        self._ends: list[Any] = []
+        self._values: list[pa.Array] = []  # if it is to be split
+
+    def add(self, values: pa.Array) -> None:
+        """Take some of the column, as it is staged; it has no nulls."""
+        if self._split:
+            self._values.append(values)
+        elif self._kind == "BIGNUMERIC":  # staged as text
+            self._widen(map(Decimal, values.to_pylist()))
+        else:
+            self._widen(pc.min_max(values).as_py().values())
+
+    def _widen(self, values: Any) -> None:
+        found = [*self._ends, *values]
+        self._ends = [min(found), max(found)]
+
+    def ranges(self) -> Ranges:
+        """Return ranges that hold all values, in order; none if there is nothing to say."""
+        if self._kind == "STRING" and self._ends:
+            low, high = self._ends
+            above = _above(high)
+            return ((self._literal(_printable(low)), above and self._literal(above)),)
+        ends = self._split_ends() if self._values else [self._ends] if self._ends else []
+        return tuple((self._literal(low), self._literal(high)) for low, high in ends)
+
+    def _literal(self, value: Any) -> str:
+        return literal(self._kind, value)
+
+    def _split_ends(self) -> list[list[Any]]:
+        """Return the ranges that are left between the largest gaps."""
+        values = pa.concat_arrays(self._values).sort()
+        numbers = values.view(_INTEGERS.get(self._kind, pa.int64())).cast(pa.int64())
+        gaps = pc.pairwise_diff(numbers)[1:].view(pa.uint64())  # read so, no gap overflows
+        span = numbers[-1].as_py() - numbers[0].as_py()
+        least = max(_LEAST_GAPS[self._kind], span // LEAST_SHARE)
+        largest = pc.select_k_unstable(gaps, MOST_RANGES - 1, [("", "descending")]).to_pylist()
+        cuts = sorted(at for at in largest if gaps[at].as_py() >= least)
+        lows = values.take(pa.array([0, *(at + 1 for at in cuts)])).to_pylist()
+        highs = values.take(pa.array([*cuts, len(values) - 1])).to_pylist()
+        return [list(ends) for ends in zip(lows, highs, strict=True)]
+
+
+def _printable(text: str) -> str:
+    """Return the beginning of a text that can stand in a statement as it is."""
+    short = text[:LONGEST_TEXT]
+    return next((short[:at] for at, char in enumerate(short) if not char.isprintable()), short)
+
+
+def _above(text: str) -> str | None:
+    """Return a printable text that is not below this one, as BigQuery compares: by code points."""
+    begin = _printable(text)
+    if begin == text:
+        return text
+    following = map(chr, range(ord(begin[-1]) + 1, sys.maxunicode)) if begin else ()
+    return next((begin[:-1] + char for char in following if char.isprintable()), None)
