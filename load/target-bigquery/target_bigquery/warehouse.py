@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import IO, Any
 
@@ -13,17 +13,10 @@ from target_bigquery.calls import CALL_TIMEOUT, JOB_TIMEOUT, ONCE, PATIENCE, Cal
 from target_bigquery.column_types import BigQueryType, standard_name
 from target_bigquery.connection import connect
 from target_bigquery.errors import TargetError
+from target_bigquery.marks import Mark, labelled_mark, with_columns, with_mark
 from target_bigquery.settings import Partitioning, Settings
-from target_bigquery.tables import (
-    Mark,
-    NewColumn,
-    StoredColumn,
-    StoredTable,
-    TablePlan,
-    column_property,
-    described_mark,
-    with_mark,
-)
+from target_bigquery.tables import NewColumn, StoredColumn, StoredTable, TablePlan
+from target_bigquery.type_changes import RANGE
 
 STAGING_LIFETIME = timedelta(days=1)
 
@@ -44,6 +37,7 @@ class Warehouse:
         self._client = connect(settings)
         self._calls = Calls(self._client, settings.location, run)
         self._dataset = bigquery.DatasetReference(settings.project, settings.dataset)
+        self._any_case = False
 
     def close(self) -> None:
         """Close the connections."""
@@ -52,6 +46,14 @@ class Warehouse:
     def path(self, table: str) -> str:
         """Return the table's full name as SQL writes it."""
         return f"`{self._dataset.project}.{self._dataset.dataset_id}.{table}`"
+
+    def reference(self, table: str) -> bigquery.TableReference:
+        """Return the table's name as the API writes it."""
+        return self._dataset.table(table)
+
+    def table_key(self, name: str) -> str:
+        """Return what two names have in common that mean one table: in some datasets, any case."""
+        return name.lower() if self._any_case else name
 
     def open(self) -> None:
         """Make sure that the dataset is there.
@@ -77,6 +79,7 @@ class Warehouse:
         if found.location and found.location.lower() != self._calls.location.lower():
             logger.info("dataset %s is in %s", name, found.location)
             self._calls.location = found.location  # jobs have to run where the dataset is
+        self._any_case = bool(found.is_case_insensitive)
         self._calls.patience = PATIENCE
 
     def _get_dataset(self) -> bigquery.Dataset | None:
@@ -86,22 +89,17 @@ class Warehouse:
             return None
 
     def table(self, name: str) -> StoredTable | None:
-        """Return a table as the catalogue has it, None if there is none."""
-        found = self._get_table(name)
-        if found is None:
-            return None
-        columns = tuple(
-            StoredColumn(
-                field.name,
-                BigQueryType(standard_name(field.field_type), field.precision, field.scale),
-                column_property(field.name, field.description),
-                field.mode == "REPEATED",
-            )
-            for field in found.schema
-        )
-        return StoredTable(name, columns, described_mark(found.description))
+        """Return a table as the catalogue has it, None if there is none.
 
-    def _get_table(self, name: str) -> bigquery.Table | None:
+        Raises:
+            TargetError: what has the name is not a table.
+        """
+        found = self.get_table(name)
+        return None if found is None else _stored(found)
+
+    def get_table(self, name: str) -> bigquery.Table | None:
+        """Return a table of the API's, None if there is none."""
+
         def get() -> bigquery.Table | None:
             try:
                 return self._client.get_table(
@@ -118,13 +116,15 @@ class Warehouse:
         columns: Iterable[NewColumn],
         *,
         mark: Mark | None = None,
+        renamed: Mapping[str, str] | None = None,
         clustering: Iterable[str] = (),
         partitioning: Partitioning | None = None,
         temporary: bool = False,
     ) -> None:
-        """Make a table; one that exists already is left as it is."""
+        """Make a table for a stream, or a staging table."""
         table = bigquery.Table(self._dataset.table(name), [_field(column) for column in columns])
-        table.description = with_mark(None, mark) if mark else None
+        table.description = with_columns(None, renamed or {})
+        table.labels = with_mark({}, mark) if mark else {}
         table.clustering_fields = list(clustering) or None
         if partitioning:
             table.time_partitioning = bigquery.TimePartitioning(
@@ -132,8 +132,12 @@ class Warehouse:
             )
         if temporary:
             table.expires = datetime.now(UTC) + STAGING_LIFETIME
+        self.make_table(table)
+
+    def make_table(self, table: bigquery.Table) -> None:
+        """Make a table of the API's; one that exists already is left as it is."""
         self._calls.call(
-            f"make table {name!r}",
+            f"make table {table.table_id!r}",
             lambda: self._client.create_table(
                 table, exists_ok=True, timeout=CALL_TIMEOUT, retry=ONCE
             ),
@@ -151,7 +155,7 @@ class Warehouse:
                 f"ALTER TABLE {path} ALTER COLUMN `{change.name}` SET DATA TYPE {change.after}"
             )
         types = {change.name: change.after for change in plan.widen}
-        table = self._get_table(name)
+        table = self.get_table(name)
         if table is None:
             raise TargetError(f"table {name!r} disappeared while it was being changed")
         schema = [
@@ -179,18 +183,103 @@ class Warehouse:
                     f"ALTER TABLE {path} ADD COLUMN IF NOT EXISTS `{column.name}` {column.type}"
                 )
 
-    def mark_table(self, name: str, mark: Mark) -> None:
-        """Write into the table's description what the loader keeps of its rows."""
-        table = self._get_table(name)
+    def mark_table(self, name: str, mark: Mark, renamed: Mapping[str, str] | None = None) -> None:
+        """Write with the table what the loader keeps of it.
+
+        Args:
+            name: of the table.
+            mark: for its labels.
+            renamed: properties and their columns, for its description; None leaves that as it is.
+        """
+
+        def write(table: bigquery.Table) -> list[str]:
+            table.labels = with_mark(table.labels, mark)
+            if renamed is None:
+                return ["labels"]
+            table.description = with_columns(table.description, renamed)
+            return ["labels", "description"]
+
+        self.update_table(name, write)
+
+    def update_table(self, name: str, change: Callable[[bigquery.Table], list[str]]) -> None:
+        """Read a table, change it and write it back.
+
+        Args:
+            name: of the table.
+            change: changes it, and returns the names of the properties that it changed.
+        """
+        table = self.get_table(name)
         if table is None:
-            raise TargetError(f"table {name!r} disappeared while it was being loaded")
-        table.description = with_mark(table.description, mark)
+            raise TargetError(f"table {name!r} disappeared while it was being changed")
+        changed = change(table)
         self._calls.call(
-            f"change the description of table {name!r}",
-            lambda: self._client.update_table(
-                table, ["description"], timeout=CALL_TIMEOUT, retry=ONCE
+            f"change table {name!r}",
+            lambda: self._client.update_table(table, changed, timeout=CALL_TIMEOUT, retry=ONCE),
+        )
+
+    def row_policies(self, name: str) -> list[Any]:
+        """Return the row access policies of a table, as far as the account may list them.
+
+        https://cloud.google.com/bigquery/docs/reference/rest/v2/rowAccessPolicies/list
+        """
+        path = f"{self._dataset.table(name).path}/rowAccessPolicies"
+
+        def policies() -> list[Any]:
+            try:
+                connection: Any = self._client._connection  # noqa: SLF001  # it has no other way
+                found = connection.api_request(method="GET", path=path, timeout=CALL_TIMEOUT)
+            except (exceptions.Forbidden, exceptions.NotFound):
+                return []
+            return list(found.get("rowAccessPolicies", ()))
+
+        return self._calls.call(f"read the row access policies of table {name!r}", policies)
+
+    def overwrite(self, name: str, source: str) -> None:
+        """Make a table what another one is, as a whole or not at all."""
+        table = self.get_table(source)
+        if table is None:
+            raise TargetError(f"table {source!r} disappeared while it was being copied")
+        if self._settings.emulator:
+            self._overwrite_emulated(name, table)
+            return
+        config = bigquery.CopyJobConfig(
+            write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
+            create_disposition=bigquery.CreateDisposition.CREATE_NEVER,
+        )
+        config.destination_encryption_configuration = table.encryption_configuration
+        self._calls.run_job(
+            f"replace table {name!r}",
+            lambda job_id: self._client.copy_table(
+                table.reference,
+                self._dataset.table(name),
+                job_id=job_id,
+                location=self._calls.location,
+                job_config=config,
+                timeout=JOB_TIMEOUT,
+                retry=ONCE,
             ),
         )
+
+    def _overwrite_emulated(self, name: str, source: bigquery.Table) -> None:
+        """Do the same in the emulator, whose copy jobs copy rows into the old columns."""
+        self.query(
+            f"CREATE OR REPLACE TABLE {self.path(name)} AS "
+            f"SELECT * FROM {self.path(source.table_id)}"
+        )
+
+        def restore(table: bigquery.Table) -> list[str]:
+            table.schema = source.schema
+            table.labels = source.labels
+            table.description = source.description
+            table.friendly_name = source.friendly_name
+            table.clustering_fields = source.clustering_fields
+            table.time_partitioning = source.time_partitioning
+            return [
+                *("schema", "labels", "description", "friendly_name", "clustering_fields"),
+                "time_partitioning",
+            ]
+
+        self.update_table(name, restore)
 
     def load(self, name: str, columns: Iterable[NewColumn], parquet: IO[bytes]) -> None:
         """Make the content of a staging table the rows of a Parquet file.
@@ -231,18 +320,30 @@ class Warehouse:
             done: tells if a script whose answer was lost has done its work.
             repeatable: whether a script that failed within BigQuery can be run again.
         """
+        return self._calls.run_job(
+            "query", lambda job_id: self._send_query(sql, job_id), done, repeatable=repeatable
+        )
+
+    def _send_query(self, sql: str, job_id: str) -> Any:
+        return self._client.query(
+            sql,
+            job_id=job_id,
+            location=self._calls.location,
+            timeout=JOB_TIMEOUT,
+            retry=ONCE,
+            job_retry=ONCE,
+        )
+
+    def query_job(self, sql: str) -> Any:
+        """Run a query and return its job, which knows more than its rows."""
+        jobs: list[Any] = []
 
         def send(job_id: str) -> Any:
-            return self._client.query(
-                sql,
-                job_id=job_id,
-                location=self._calls.location,
-                timeout=JOB_TIMEOUT,
-                retry=ONCE,
-                job_retry=ONCE,
-            )
+            jobs.append(self._send_query(sql, job_id))
+            return jobs[-1]
 
-        return self._calls.run_job("query", send, done, repeatable=repeatable)
+        self._calls.run_job("query", send)
+        return jobs[-1]
 
     def merge(self, script: str, staging: str, *, repeatable: bool) -> None:
         """Run a script that drops its staging table at the end: its work is done when that is gone.
@@ -252,7 +353,7 @@ class Warehouse:
             staging: name of the staging table.
             repeatable: running the script twice is as good as once.
         """
-        self.query(script, lambda: self._get_table(staging) is None, repeatable=repeatable)
+        self.query(script, lambda: self.get_table(staging) is None, repeatable=repeatable)
 
     def drop(self, name: str) -> None:
         """Drop a table, if it is there."""
@@ -287,6 +388,38 @@ def staging_of(table: str, names: Iterable[str]) -> list[str]:
     """Return which of the names are staging tables of a table."""
     pattern = re.compile(rf"{_STAGING}{re.escape(table)}_[0-9a-f]{{12}}_\d+")
     return [name for name in names if pattern.fullmatch(name)]
+
+
+def _stored(table: bigquery.Table) -> StoredTable:
+    if table.table_type not in {"TABLE", None}:
+        kind = str(table.table_type).lower().replace("_", " ")
+        raise TargetError(
+            f"{table.dataset_id}.{table.table_id} is of type {kind}, and rows can be loaded into a "
+            "table only: drop or rename it, or give the stream another name in the tap"
+        )
+    columns = tuple(
+        StoredColumn(
+            field.name,
+            BigQueryType(standard_name(field.field_type), field.precision, field.scale),
+            field.mode == "REPEATED",
+            field.mode == "REQUIRED" and field.default_value_expression is None,
+        )
+        for field in table.schema
+    )
+    partitioning = None
+    if table.time_partitioning and table.time_partitioning.field:
+        granularity = str(table.time_partitioning.type_).lower()
+        partitioning = Partitioning(table.time_partitioning.field, granularity)
+    elif table.range_partitioning:
+        partitioning = Partitioning(table.range_partitioning.field, RANGE)
+    return StoredTable(
+        table.table_id,
+        columns,
+        labelled_mark(table.labels),
+        table.description,
+        tuple(table.clustering_fields or ()),
+        partitioning,
+    )
 
 
 def _field(column: NewColumn) -> bigquery.SchemaField:
