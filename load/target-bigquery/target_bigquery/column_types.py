@@ -46,6 +46,10 @@ DATETIME = BigQueryType("DATETIME")
 TIMESTAMP = BigQueryType("TIMESTAMP")
 JSON = BigQueryType("JSON")
 
+# https://cloud.google.com/bigquery/docs/clustered-tables#cluster_column_types
+CLUSTERABLE = {
+    "BIGNUMERIC", "BOOL", "DATE", "DATETIME", "INT64", "NUMERIC", "STRING", "TIMESTAMP",
+}  # fmt: skip
 _WIDER = {
     "INT64": ("NUMERIC", "BIGNUMERIC", "FLOAT64"),
     "NUMERIC": ("BIGNUMERIC", "FLOAT64"),

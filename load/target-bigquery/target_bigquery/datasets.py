@@ -34,12 +34,14 @@ class Datasets:
         target: is loaded.
         staging: staging tables are made there.
         staging_expires: a table in there needs no expiry of its own.
+        any_case: names of tables mean the same in any case.
         collated: in new tables, what is equal or less is not told by the characters alone.
     """
 
     target: bigquery.DatasetReference
     staging: bigquery.DatasetReference
     staging_expires: bool = False
+    any_case: bool = False
     collated: bool = False
 
     def of(self, table: str) -> bigquery.DatasetReference:
@@ -84,17 +86,20 @@ def open_datasets(client: bigquery.Client, calls: Calls, settings: Settings) -> 
         calls.location = target.location
     calls.patience = PATIENCE
     _warn_of_expiry(target)
-    collated = bool(target.to_api_repr().get("defaultCollation"))
+    named = replace(
+        named,
+        any_case=bool(target.is_case_insensitive),
+        collated=bool(target.to_api_repr().get("defaultCollation")),
+    )
     if named.staging == named.target:
-        return replace(named, collated=collated)
+        return named
     staging = _opened(client, calls, settings, named.staging, STAGING_LIFETIME)
     if staging.location and staging.location.lower() != calls.location.lower():
         raise TargetError(
             f"setting 'staging_dataset': {named.staging.dataset_id} is in {staging.location} and "
             f"{named.target.dataset_id} in {calls.location}, and no job can use both: name another"
         )
-    expires = bool(staging.default_table_expiration_ms)
-    return replace(named, staging_expires=expires, collated=collated)
+    return replace(named, staging_expires=bool(staging.default_table_expiration_ms))
 
 
 def _opened(

@@ -5,7 +5,7 @@ its id only afterwards, and can't read every form of upload. `load/target-bigque
 what that means for the tests.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import IO, Any
 
 from google.api_core.client_options import ClientOptions
@@ -13,8 +13,10 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
 
 from target_bigquery.connection import connect
+from target_bigquery.errors import TargetError
+from target_bigquery.marks import Mark
 from target_bigquery.settings import Partitioning, Settings
-from target_bigquery.tables import Mark, NewColumn, TablePlan
+from target_bigquery.tables import NewColumn, TablePlan
 from target_bigquery.warehouse import SMALL_FILE, Warehouse, field
 
 
@@ -51,6 +53,7 @@ class EmulatedWarehouse(Warehouse):
         columns: Iterable[NewColumn],
         *,
         mark: Mark | None = None,
+        renamed: Mapping[str, str] | None = None,
         clustering: Iterable[str] = (),
         partitioning: Partitioning | None = None,
     ) -> None:
@@ -62,6 +65,7 @@ class EmulatedWarehouse(Warehouse):
             name,
             [column for column in columns if column not in later],
             mark=mark,
+            renamed=renamed,
             clustering=[column for column in clustering if column not in names],
             partitioning=partitioning,
         )
@@ -93,6 +97,27 @@ class EmulatedWarehouse(Warehouse):
                 return ["schema"]
 
             self.update_table(name, widen)
+
+    def overwrite(self, name: str, source: str) -> None:
+        """Make the table anew by SQL: a copy job would copy the rows into the old columns."""
+        table = self.get_table(source)
+        if table is None:
+            raise TargetError(f"table {source!r} disappeared while it was being copied")
+        self.run(f"CREATE OR REPLACE TABLE {self.path(name)} AS SELECT * FROM {self.path(source)}")
+
+        def restore(made: bigquery.Table) -> list[str]:
+            made.schema = table.schema
+            made.labels = table.labels
+            made.description = table.description
+            made.friendly_name = table.friendly_name
+            made.clustering_fields = table.clustering_fields
+            made.time_partitioning = table.time_partitioning
+            return [
+                *("schema", "labels", "description", "friendly_name", "clustering_fields"),
+                "time_partitioning",
+            ]
+
+        self.update_table(name, restore)
 
     def merge(self, statements: Iterable[str], staging: str) -> None:
         """Run the statements and drop the staging table in one script.

@@ -36,25 +36,56 @@ def with_digest(name: str, original: str, longest: int = LONGEST_COLUMN) -> str:
     return f"{name[: longest - 9]}_{digest}"
 
 
-def column_names(
-    properties: Iterable[str], *, snake: bool = False, known: Mapping[str, str] | None = None
-) -> dict[str, str]:
-    """Return the column of each property.
+def possible_names(name: str) -> set[str]:
+    """Return the columns that a property can have been given, in lower case."""
+    plain = {valid_name(name), valid_name(snake_case(name))}
+    return {column.lower() for column in plain | {with_digest(column, name) for column in plain}}
 
-    A property that has a column already keeps it (`known`, property → column). Then come names that
-    are valid as they are, then the changed ones. Columns differ by more than case; a name that is
-    taken gets a digest as its suffix.
+
+def column_names(
+    properties: Iterable[str],
+    *,
+    snake: bool = False,
+    existing: Iterable[str] = (),
+    known: Mapping[str, str] | None = None,
+    reserved: Iterable[str] = (),
+) -> dict[str, str]:
+    """Return the column of each property; names that differ in case only are one column.
+
+    First come properties that are known to have a column, then those whose digest a column has,
+    which was made for no other, then those with a column of their very name. What is left gets its
+    name made valid, first where that changes nothing; with a digest as its suffix if that is taken.
+
+    Args:
+        properties: in the order of the schema.
+        snake: make them snake_case.
+        existing: names of the table's columns.
+        known: properties and their columns.
+        reserved: names that no property gets.
     """
     properties = list(properties)
-    wanted = {name: valid_name(snake_case(name) if snake else name) for name in properties}
+    present = {name.lower(): name for name in existing}
+    plain = {name: valid_name(snake_case(name) if snake else name) for name in properties}
+    digest = {name: with_digest(plain[name], name) for name in properties}
     known = known or {}
     columns = {name: known[name] for name in properties if name in known}
-    taken = {column.lower() for column in known.values()}
-    rest = [name for name in properties if name not in columns]
-    for name in sorted(rest, key=lambda name: wanted[name] != name):  # a stable sort
-        column = wanted[name]
-        if column.lower() in taken:
-            column = with_digest(column, name)
-        taken.add(column.lower())
-        columns[name] = column
+    taken = {name.lower() for name in (*known.values(), *reserved)}
+
+    def take(name: str, column: str) -> None:
+        if name not in columns and column.lower() not in taken:
+            taken.add(column.lower())
+            columns[name] = present.get(column.lower(), column)
+
+    for name in properties:
+        if digest[name].lower() in present:
+            take(name, digest[name])
+    for name in properties:
+        if present.get(name.lower()) == name:
+            take(name, name)
+    for name in properties:
+        if name.lower() in present:
+            take(name, name)
+    for name in sorted(properties, key=lambda name: plain[name] != name):  # a stable sort
+        take(name, plain[name])
+        take(name, digest[name])
     return {name: columns[name] for name in properties}

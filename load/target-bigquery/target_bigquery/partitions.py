@@ -60,6 +60,18 @@ def stored_partitions(table: Mapping[str, Any]) -> Partitions | None:
     return None
 
 
+def can_partition(kind: str, unit: str | None) -> bool:
+    """Tell if a column of a type can partition a table, by a unit as in `Partitions`.
+
+    https://cloud.google.com/bigquery/docs/partitioned-tables
+    """
+    if unit is None:
+        return kind == "INT64"
+    if unit == "hour":
+        return kind in {"DATETIME", "TIMESTAMP"}
+    return kind in {"DATE", "DATETIME", "TIMESTAMP"}
+
+
 class Touched:
     """The partitions that the rows of a batch belong to."""
 

@@ -3,7 +3,7 @@
 Rows of the old key can't be told apart by the new one. So the first rows of the new key come with a
 floor, a version above all that the table has, and no row below it is matched any more;
 ACTIVATE_VERSION removes those rows for good, then the floor. Key and floor are kept in the table's
-description. Wherever a run is killed, the next one finds the floor and ends the same way.
+labels. Wherever a run is killed, the next one finds the floor and ends the same way.
 """
 
 from collections.abc import Callable
@@ -11,8 +11,9 @@ from dataclasses import replace
 
 from target_bigquery import sql
 from target_bigquery.errors import TargetError
+from target_bigquery.marks import Mark, mark_of
 from target_bigquery.streams import Stream
-from target_bigquery.tables import TABLE_VERSION, Mark
+from target_bigquery.tables import TABLE_VERSION
 from target_bigquery.warehouse import Warehouse
 
 
@@ -45,7 +46,7 @@ def remove_rows_of_the_old_key(stream: Stream, warehouse: Warehouse, version: in
                 filtered=stream.load.filtered,
             )
         )
-        warehouse.mark_table(stream.table, Mark(stream.name, stream.load.keys))
+        warehouse.mark_table(stream.table, mark_of(stream.name, stream.load.keys))
         stream.load = replace(stream.load, floor=None)
 
 
@@ -77,10 +78,10 @@ def _set_floor(stream: Stream, warehouse: Warehouse, least: Callable[[], int]) -
 def _next_mark(stream: Stream, warehouse: Warehouse) -> Mark:
     stored, keys = warehouse.table(stream.table), stream.load.keys
     mark = stored.mark if stored else None
-    if mark and mark.key is not None and set(mark.key) == set(keys):
+    new = mark_of(stream.name, keys)
+    if mark and mark.key == new.key:
         return mark  # an earlier SCHEMA of this run has had it
     if not keys:
-        return Mark(stream.name, keys)  # nothing is matched
+        return new  # nothing is matched
     query = sql.next_version(stream.load.table, TABLE_VERSION, stream.load.filtered)
-    floor = warehouse.query(query)[0][0]
-    return Mark(stream.name, keys, floor)
+    return replace(new, floor=warehouse.query(query)[0][0])

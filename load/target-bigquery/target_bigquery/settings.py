@@ -68,6 +68,7 @@ class Settings:
     delete_mode: str
     missing_properties: ByStream[str]
     on_bad_value: str
+    on_type_change: str
     flush_rows: int
     flush_bytes: int
     flush_seconds: int
@@ -200,6 +201,13 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
         "counted in a warning, or the run ends (`fail`). Keys and marks of deletes always end it.",
     ),
     th.Property(
+        "on_type_change",
+        th.StringType(allowed_values=["convert", "fail"]),
+        default="convert",
+        description="What happens to a column that can't be widened to the type that the stream "
+        "now sends: its table is rewritten (`convert`), or the run ends (`fail`).",
+    ),
+    th.Property(
         "flush_rows",
         th.IntegerType,
         default=1_000_000,
@@ -314,6 +322,9 @@ def settings(config: Mapping[str, Any], environ: Mapping[str, str] | None = None
         delete_mode=delete_mode,
         missing_properties=missing,
         on_bad_value=_choice("on_bad_value", config.get("on_bad_value", "null"), ("null", "fail")),
+        on_type_change=_choice(
+            "on_type_change", config.get("on_type_change", "convert"), ("convert", "fail")
+        ),
         flush_rows=_positive(config, "flush_rows", 1_000_000),
         flush_bytes=_positive(config, "flush_bytes", 256 * 1024 * 1024),
         flush_seconds=_positive(config, "flush_seconds", 60),

@@ -2,22 +2,24 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from target_bigquery.batch import Batch
 from target_bigquery.bounds import Bounds, bounded_keys
+from target_bigquery.column_types import CLUSTERABLE
 from target_bigquery.decoding import Column, RecordDecoder, SchemaMessage, record_of
 from target_bigquery.errors import TargetError
-from target_bigquery.partitions import Partitions, Touched
+from target_bigquery.marks import mark_of, with_columns
+from target_bigquery.partitions import Partitions, Touched, can_partition
+from target_bigquery.rewriting import convert_columns
 from target_bigquery.settings import LONGEST_CLUSTERING, Partitioning, Settings
 from target_bigquery.sql import SEQUENCE, Load, TargetColumn
 from target_bigquery.tables import (
     DELETE_COLUMNS,
     METADATA,
     TABLE_VERSION,
-    Mark,
     NewColumn,
     StoredTable,
     TablePlan,
@@ -29,11 +31,6 @@ from target_bigquery.warehouse import Warehouse
 
 logger = logging.getLogger(__name__)
 
-# https://cloud.google.com/bigquery/docs/creating-clustered-tables#limitations
-CLUSTERABLE = {
-    "BIGNUMERIC", "BOOL", "DATE", "DATETIME", "INT64", "NUMERIC", "STRING", "TIMESTAMP",
-}  # fmt: skip
-PARTITIONABLE = {"DATE", "DATETIME", "TIMESTAMP"}
 UNORDERED = {"BOOL", "BYTES", "JSON"}
 DECODED_SIZE = 4  # a decoded record takes several times the memory of its line
 
@@ -97,20 +94,30 @@ class OpenedStream:
 
     def apply(self, warehouse: Warehouse) -> None:
         """Make or change the table."""
-        table = self.stream.table
+        table, needed = self.stream.table, self.plan
+        mark = mark_of(self.stream.name, self.stream.load.keys)
         if self.stored is None:
             warehouse.create_table(
                 table,
-                self.plan.add,
-                mark=Mark(self.stream.name, self.stream.load.keys),
+                needed.add,
+                mark=mark,
+                renamed=needed.renamed,
                 clustering=self.clustering,
                 partitioning=self.partitioning,
             )
             return
-        if self.plan.add or self.plan.widen:
-            warehouse.change_table(table, self.plan)
-        if self.stored.mark is None or self.stored.mark.key is None:
-            warehouse.mark_table(table, Mark(self.stream.name, self.stream.load.keys))
+        if needed.doubts:
+            logger.warning(needed.doubts)
+        if needed.convert:
+            claimed = {c.name for c in needed.columns} | {c.name for c in needed.add}
+            convert_columns(warehouse, table, needed.convert, claimed)
+        if needed.add or needed.widen:
+            warehouse.change_table(table, needed)
+        stored = self.stored
+        if stored.mark is None or stored.mark.key is None:
+            warehouse.mark_table(table, mark, needed.renamed)
+        elif with_columns(stored.description, needed.renamed) != stored.description:
+            warehouse.mark_table(table, stored.mark, needed.renamed)
 
 
 def open_stream(
@@ -136,24 +143,29 @@ def open_stream(
     metadata = settings.add_record_metadata
     table, stored = _find_table(name, warehouse, table_names, set(taken))
     needed = plan(
-        name, message.schema, stored, snake=settings.column_names == "snake_case", metadata=metadata
+        name,
+        message.schema,
+        stored,
+        snake=settings.column_names == "snake_case",
+        metadata=metadata,
+        convert=settings.on_type_change == "convert",
     )
     columns = needed.columns
     if not columns and not metadata:
         raise TargetError(f"stream {name!r} has no properties, there is nothing to load")
-    by_property = {column.source: column for column in columns}
-    keys = tuple(
-        _column(name, by_property, key, "key_properties").name
-        for key in message.key_properties or ()
+    by_property = Columns(columns)
+    key_columns = list(
+        dict.fromkeys(_key(name, by_property, key) for key in message.key_properties or ())
     )
+    keys = tuple(column.name for column in key_columns)
     upsert = bool(keys) and settings.write_mode.of(name) == "upsert"
     order = _order(message, by_property)
-    deletes = tuple(column.name for column in columns if column.source in DELETE_COLUMNS)
+    deletes = tuple(column.name for column in columns if column.source.lower() in DELETE_COLUMNS)
     fail = settings.on_bad_value == "fail"
     decoder = RecordDecoder(
         name,
         columns,
-        message.key_properties or (),
+        [column.source for column in key_columns],
         partial=upsert and settings.missing_properties.of(name) == "keep",
         # Without its key a row would be another, without its mark a deleted one alive.
         fixed=[c.source for c in columns if c.name in keys or c.name in deletes or fail],
@@ -166,7 +178,9 @@ def open_stream(
     else:
         clustering = _clustering(name, settings, by_property, types, keys)
         partitions = None
-    partitioning = _partitioning(name, settings, needed.add) if stored is None else None
+    partitioning = (
+        _partitioning(name, settings, by_property, needed.add) if stored is None else None
+    )
     if partitioning:
         partitions = Partitions(partitioning.column, partitioning.granularity)
     staged = {column.name for column in targets if not column.source}
@@ -186,14 +200,14 @@ def open_stream(
         )
 
     append = settings.write_mode.of(name) == "append"
-    mark = stored.mark if stored and stored.mark else Mark(name)
+    mark, new_mark = stored.mark if stored else None, mark_of(name, keys)
     stream = Stream(
         name,
         table,
         message,
         decoder,
         upsert,
-        not append and mark.key is not None and set(mark.key) != set(keys),
+        bool(not append and mark and mark.key and mark.key != new_mark.key),
         Load(
             table=warehouse.path(table),
             staging="",
@@ -202,7 +216,7 @@ def open_stream(
             order=order,
             version=TABLE_VERSION if metadata else None,
             deletes=deletes,
-            floor=mark.floor,
+            floor=mark.floor if mark else None,
             metadata=metadata_columns([*names, *(METADATA if metadata else ())]),
             revived=needed.revived,
             filtered=partitions.column if partitions and partitions.filtered else None,
@@ -218,26 +232,45 @@ def _find_table(
 ) -> tuple[str, StoredTable | None]:
     """Return the stream's table: of its own name, or with a digest if that is another's."""
     first, second = table_candidates(stream)
+    present = {warehouse.table_key(other): other for other in table_names}
+    first, second = (present.get(warehouse.table_key(name), name) for name in (first, second))
     if second in table_names and second.lower() not in taken:
         return second, warehouse.table(second)
     if first.lower() in taken:
         return second, None
     stored = warehouse.table(first) if first in table_names else None
-    if stored is not None and stored.mark is not None and stored.mark.stream != stream:
+    if stored and stored.mark and stored.mark.stream != mark_of(stream, ()).stream:
         return second, None
     return first, stored
 
 
-def _column(stream: str, columns: dict[str, Column], name: str, where: str) -> Column:
+class Columns:
+    """A stream's columns by property: by the very name first, then by that of any case."""
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self._exact = {column.source: column for column in columns}
+        self._any = {
+            name.lower(): column
+            for column in reversed(columns)
+            for name in (column.source, column.name)
+        }
+
+    def get(self, name: str) -> Column | None:
+        """Return the column of a property, or the one of that name."""
+        return self._exact.get(name) or self._any.get(name.lower())
+
+
+def _key(stream: str, columns: Columns, name: str) -> Column:
     column = columns.get(name)
     if column is None:
         raise TargetError(
-            f"stream {stream!r}: {where} has {name!r}, which is not among the schema's properties"
+            f"stream {stream!r}: key_properties has {name!r}, which is not among the schema's "
+            "properties"
         )
     return column
 
 
-def _order(message: SchemaMessage, columns: dict[str, Column]) -> str | None:
+def _order(message: SchemaMessage, columns: Columns) -> str | None:
     """Return the column that says which of two records of a key is newer."""
     for name in message.bookmark_properties or ():
         column = columns.get(name)
@@ -262,34 +295,39 @@ def _target_columns(columns: Iterable[Column], *, metadata: bool) -> list[Target
 def _clustering(
     stream: str,
     settings: Settings,
-    columns: Mapping[str, Column],
+    columns: Columns,
     types: Mapping[str, str],
-    keys: tuple[str, ...],
+    keys: Iterable[str],
 ) -> tuple[str, ...]:
     chosen = settings.clustering.of(stream)
     if chosen is None:
         return tuple(key for key in keys if types[key] in CLUSTERABLE)[:LONGEST_CLUSTERING]
-    found = [columns[name].name if name in columns else name for name in chosen]
-    for name in found:
-        if types.get(name) not in CLUSTERABLE:
-            what = f"is {types[name]}" if name in types else "is not there"
+    found = []
+    for name in chosen:
+        column = columns.get(name)
+        wanted = column.name if column else name.lower()
+        if types.get(wanted) not in CLUSTERABLE:
+            what = f"is {types[wanted]}" if wanted in types else "is not there"
             raise TargetError(
                 f"stream {stream!r}: setting 'clustering' has column {name!r}, which {what}"
             )
+        found.append(wanted)
     return tuple(found)
 
 
 def _partitioning(
-    stream: str, settings: Settings, columns: Sequence[NewColumn]
+    stream: str, settings: Settings, columns: Columns, added: Sequence[NewColumn]
 ) -> Partitioning | None:
     chosen = settings.partitioning.of(stream)
     if chosen is None:
         return None
-    kind = next((column.type.name for column in columns if column.name == chosen.column), None)
-    if kind not in PARTITIONABLE or (kind == "DATE" and chosen.granularity == "hour"):
-        what = f"is {kind}" if kind else "does not exist"
+    column = columns.get(chosen.column)
+    name = (column.name if column else chosen.column).lower()
+    new = next((column for column in added if column.name.lower() == name), None)
+    if new is None or not can_partition(new.type.name, chosen.granularity):
+        what = f"is {new.type}" if new else "does not exist"
         raise TargetError(
             f"stream {stream!r}: can't partition by {chosen.granularity} of column "
             f"{chosen.column!r}, which {what}"
         )
-    return chosen
+    return replace(chosen, column=new.name)

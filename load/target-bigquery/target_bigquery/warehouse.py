@@ -1,7 +1,7 @@
 """One dataset of BigQuery: its tables, and the statements that run on them."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from io import SEEK_END
@@ -13,19 +13,12 @@ from google.cloud import bigquery
 from target_bigquery.calls import CALL_TIMEOUT, JOB_TIMEOUT, ONCE, Calls
 from target_bigquery.column_types import BigQueryType, standard_name
 from target_bigquery.datasets import STAGING_LIFETIME, datasets, open_datasets
+from target_bigquery.errors import TargetError
 from target_bigquery.jobs import encryption, load_config, query_config
+from target_bigquery.marks import Mark, labelled_mark, with_columns, with_mark
 from target_bigquery.partitions import stored_partitions
 from target_bigquery.settings import Partitioning, Settings
-from target_bigquery.tables import (
-    Mark,
-    NewColumn,
-    StoredColumn,
-    StoredTable,
-    TablePlan,
-    column_property,
-    described_mark,
-    with_mark,
-)
+from target_bigquery.tables import NewColumn, StoredColumn, StoredTable, TablePlan
 
 SMALL_FILE = 4 << 20  # bytes that go in one call; Google's library allows 5 MiB
 
@@ -60,11 +53,16 @@ class Warehouse:
 
     def path(self, table: str) -> str:
         """Return the table's full name as SQL writes it."""
-        reference = self._reference(table)
+        reference = self.reference(table)
         return f"`{reference.project}.{reference.dataset_id}.{reference.table_id}`"
 
-    def _reference(self, table: str) -> bigquery.TableReference:
+    def reference(self, table: str) -> bigquery.TableReference:
+        """Return the table's name as the API writes it."""
         return self._datasets.of(table).table(table)
+
+    def table_key(self, name: str) -> str:
+        """Return what two names have in common that mean one table: in some datasets, any case."""
+        return name.lower() if self._datasets.any_case else name
 
     def open(self) -> None:
         """Make sure that the datasets are there.
@@ -75,7 +73,11 @@ class Warehouse:
         self._datasets = open_datasets(self._client, self._calls, self._settings)
 
     def table(self, name: str) -> StoredTable | None:
-        """Return a table as the catalogue has it, None if there is none."""
+        """Return a table as the catalogue has it, None if there is none.
+
+        Raises:
+            TargetError: what has the name is not a table.
+        """
         found = self.get_table(name)
         if found is None:
             return None
@@ -87,23 +89,7 @@ class Warehouse:
                 f"{found.expires:%Y-%m-%d %H:%M} UTC",
                 self.path(name),
             )
-        columns = tuple(
-            StoredColumn(
-                field.name,
-                BigQueryType(standard_name(field.field_type), field.precision, field.scale),
-                column_property(field.name, field.description),
-                field.mode == "REPEATED",
-                bool(field.to_api_repr().get("collation")),
-            )
-            for field in found.schema
-        )
-        return StoredTable(
-            name,
-            columns,
-            described_mark(found.description),
-            stored_partitions(found.to_api_repr()),
-            tuple(found.clustering_fields or ()),
-        )
+        return _stored(found)
 
     def get_table(self, name: str) -> bigquery.Table | None:
         """Return a table of the API's, None if there is none."""
@@ -111,7 +97,7 @@ class Warehouse:
         def get() -> bigquery.Table | None:
             try:
                 return self._client.get_table(
-                    self._reference(name), timeout=CALL_TIMEOUT, retry=ONCE
+                    self.reference(name), timeout=CALL_TIMEOUT, retry=ONCE
                 )
             except exceptions.NotFound:
                 return None
@@ -124,25 +110,29 @@ class Warehouse:
         columns: Iterable[NewColumn],
         *,
         mark: Mark | None = None,
+        renamed: Mapping[str, str] | None = None,
         clustering: Iterable[str] = (),
         partitioning: Partitioning | None = None,
     ) -> None:
-        """Make a table; one that exists already is left as it is."""
+        """Make a table for a stream; one that exists already is left as it is."""
         table = self._new_table(name, columns)
-        table.description = with_mark(None, mark) if mark else None
+        table.description = with_columns(None, renamed or {})
+        table.labels = with_mark({}, mark) if mark else {}
         table.clustering_fields = list(clustering) or None
         if partitioning:
             table.time_partitioning = bigquery.TimePartitioning(
                 partitioning.granularity.upper(), field=partitioning.column
             )
-        self._create(table)
+        self.make_table(table)
 
     def _new_table(self, name: str, columns: Iterable[NewColumn]) -> bigquery.Table:
-        table = bigquery.Table(self._reference(name), [field(column) for column in columns])
+        table = bigquery.Table(self.reference(name), [field(column) for column in columns])
         table.encryption_configuration = encryption(self._settings)
         return table
 
-    def _create(self, table: bigquery.Table) -> None:
+    def make_table(self, table: bigquery.Table) -> None:
+        """Make a table of the API's; one that exists already is left as it is."""
+
         def create() -> None:
             with suppress(exceptions.Conflict):  # an earlier try came through
                 self._client.create_table(table, timeout=CALL_TIMEOUT, retry=ONCE)
@@ -166,12 +156,21 @@ class Warehouse:
         if plan.add:
             self.update_table(name, add)
 
-    def mark_table(self, name: str, mark: Mark) -> None:
-        """Write into the table's description what the loader keeps of its rows."""
+    def mark_table(self, name: str, mark: Mark, renamed: Mapping[str, str] | None = None) -> None:
+        """Write with the table what the loader keeps of it.
+
+        Args:
+            name: of the table.
+            mark: for its labels.
+            renamed: properties and their columns, for its description; None leaves that as it is.
+        """
 
         def write(table: bigquery.Table) -> list[str]:
-            table.description = with_mark(table.description, mark)
-            return ["description"]
+            table.labels = with_mark(table.labels, mark)
+            if renamed is None:
+                return ["labels"]
+            table.description = with_columns(table.description, renamed)
+            return ["labels", "description"]
 
         self.update_table(name, write)
 
@@ -184,11 +183,51 @@ class Warehouse:
         """
 
         def update() -> None:
-            table = self._client.get_table(self._reference(name), timeout=CALL_TIMEOUT, retry=ONCE)
+            table = self._client.get_table(self.reference(name), timeout=CALL_TIMEOUT, retry=ONCE)
             if changed := change(table):
                 self._client.update_table(table, changed, timeout=CALL_TIMEOUT, retry=ONCE)
 
         self._calls.call(f"change table {name!r}", update)
+
+    def row_policies(self, name: str) -> list[Any]:
+        """Return the row access policies of a table, as far as the account may list them.
+
+        https://cloud.google.com/bigquery/docs/reference/rest/v2/rowAccessPolicies/list
+        """
+        path = f"{self.reference(name).path}/rowAccessPolicies"
+
+        def policies() -> list[Any]:
+            try:
+                connection: Any = self._client._connection  # noqa: SLF001  # it has no other way
+                found = connection.api_request(method="GET", path=path, timeout=CALL_TIMEOUT)
+            except (exceptions.Forbidden, exceptions.NotFound):
+                return []
+            return list(found.get("rowAccessPolicies", ()))
+
+        return self._calls.call(f"read the row access policies of table {name!r}", policies)
+
+    def overwrite(self, name: str, source: str) -> None:
+        """Make a table what another one is, as a whole or not at all."""
+        table = self.get_table(source)
+        if table is None:
+            raise TargetError(f"table {source!r} disappeared while it was being copied")
+        config = bigquery.CopyJobConfig(
+            write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
+            create_disposition=bigquery.CreateDisposition.CREATE_NEVER,
+        )
+        config.destination_encryption_configuration = table.encryption_configuration
+        self._calls.run_job(
+            f"replace table {name!r}",
+            lambda job_id: self._client.copy_table(
+                table.reference,
+                self.reference(name),
+                job_id=job_id,
+                location=self._calls.location,
+                job_config=config,
+                timeout=JOB_TIMEOUT,
+                retry=ONCE,
+            ),
+        )
 
     def load(self, name: str, columns: Iterable[NewColumn], parquet: IO[bytes]) -> None:
         """Make the content of a staging table the rows of a Parquet file.
@@ -199,7 +238,7 @@ class Warehouse:
         table = self._new_table(name, columns)
         if not self._datasets.staging_expires:
             table.expires = datetime.now(UTC) + STAGING_LIFETIME
-            self._create(table)
+            self.make_table(table)
         config = load_config(self._settings, self.run_id, table.schema)
         size = parquet.seek(0, SEEK_END)
         self._calls.run_job(
@@ -232,10 +271,14 @@ class Warehouse:
 
     def query(self, sql: str) -> list[Any]:
         """Run a query and return its rows."""
-        job = self._calls.run_job("query", lambda job_id: self.send_query(sql, job_id))
+        job = self.query_job(sql)
         return self._calls.call(
             "read a query's rows", lambda: list(job.result(retry=ONCE, timeout=CALL_TIMEOUT))
         )
+
+    def query_job(self, sql: str) -> Any:
+        """Run a query and return its job, which knows more than its rows."""
+        return self._calls.run_job("query", lambda job_id: self.send_query(sql, job_id))
 
     def send_query(self, sql: str, job_id: str) -> Any:
         """Start a statement or script under a job id, once."""
@@ -255,6 +298,7 @@ class Warehouse:
         Args:
             statements: each for its own part of the rows, of which all take effect or none.
             staging: name of the staging table.
+            staging: name of the staging table.
         """
         for statement in statements:
             self.run(statement)
@@ -264,7 +308,7 @@ class Warehouse:
         self._calls.call(
             f"drop table {name!r}",
             lambda: self._client.delete_table(
-                self._reference(name), not_found_ok=True, timeout=CALL_TIMEOUT, retry=ONCE
+                self.reference(name), not_found_ok=True, timeout=CALL_TIMEOUT, retry=ONCE
             ),
         )
 
@@ -293,6 +337,33 @@ class Warehouse:
                 )
             ],
         )
+
+
+def _stored(table: bigquery.Table) -> StoredTable:
+    if table.table_type not in {"TABLE", None}:
+        kind = str(table.table_type).lower().replace("_", " ")
+        raise TargetError(
+            f"{table.dataset_id}.{table.table_id} is of type {kind}, and rows can be loaded into a "
+            "table only: drop or rename it, or give the stream another name in the tap"
+        )
+    columns = tuple(
+        StoredColumn(
+            field.name,
+            BigQueryType(standard_name(field.field_type), field.precision, field.scale),
+            field.mode == "REPEATED",
+            bool(field.to_api_repr().get("collation")),
+            field.mode == "REQUIRED" and field.default_value_expression is None,
+        )
+        for field in table.schema
+    )
+    return StoredTable(
+        table.table_id,
+        columns,
+        labelled_mark(table.labels),
+        table.description,
+        stored_partitions(table.to_api_repr()),
+        tuple(table.clustering_fields or ()),
+    )
 
 
 def field(column: NewColumn) -> bigquery.SchemaField:

@@ -1,6 +1,7 @@
 """A stream whose key has changed: its table ends with the new copy's rows, each of them once."""
 
 import itertools
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from sandbox.singer import INTEGER, MOMENT, TEXT, activate, record, schema, state
 from target_bigquery.errors import TargetError
-from target_bigquery.tables import Mark, described_mark, with_mark
+from target_bigquery.marks import FLOOR_LABEL, Mark, labelled_mark, mark_of, with_mark
 from target_bigquery.warehouse import Warehouse
 
 PROPERTIES = {"a": INTEGER, "b": INTEGER, "t": TEXT, "_ab_cdc_deleted_at": MOMENT, "n": INTEGER}
@@ -31,9 +32,9 @@ def alive(dataset: Any) -> Rows:
     )
 
 
-def description(dataset: Any) -> str:
+def labels(dataset: Any) -> dict[str, str]:
     table = dataset.client.get_table(f"{dataset.project}.{dataset.name}.s")
-    return str(table.description)
+    return dict(table.labels)
 
 
 CHANGES = [
@@ -64,7 +65,7 @@ def test_a_changed_key_leaves_the_rows_of_the_new_copy_only(
     if after:
         dataset.assert_unique("s", *after)
         assert [t for _, _, t in alive(dataset)] == ["new"] * len(new)
-    assert "version" not in description(dataset)
+    assert not labels(dataset).get(FLOOR_LABEL)
 
 
 def test_a_run_that_died_at_any_step_of_a_key_change_is_made_good_by_the_next(
@@ -85,7 +86,7 @@ def test_a_run_that_died_at_any_step_of_a_key_change_is_made_good_by_the_next(
         assert dataset.load(again, flush_rows=1) == [6]
         assert alive(dataset) == [(1, 7, "all"), (3, 8, "all")], f"died at step {steps}"
         dataset.assert_unique("s", "b")
-        assert description(dataset) == 'Singer stream "s", key ["b"]'
+        assert labelled_mark(labels(dataset)) == mark_of("s", ["b"])
         dataset.query("DROP TABLE `{d}.s`")
         if not died:
             break
@@ -153,27 +154,48 @@ def test_a_changed_key_without_a_greater_version_is_refused(
     assert alive(dataset) == [(1, 7, "back")]
 
 
-def test_a_table_without_a_recorded_key_gets_the_schemas(dataset: Any) -> None:
-    """As releases before this one made them, or people."""
-    dataset.load([keyed("a"), *copy(1, (1, 7, "x"))])
+def test_the_key_is_known_whatever_people_do_to_descriptions_and_their_own_labels(
+    dataset: Any,
+) -> None:
+    dataset.load([keyed("a", "b"), *copy(1, (1, 7, "x"), (1, 8, "y")), activate("s", 1)])
     table = dataset.client.get_table(f"{dataset.project}.{dataset.name}.s")
     table.description = "Votes of the people"
-    dataset.client.update_table(table, ["description"])
+    table.labels = {**table.labels, "team": "polls"}
+    dataset.client.update_table(table, ["description", "labels"])
+    dataset.load([keyed("A", "b"), *copy(1, (1, 7, "z"), n=2)])  # the same key in other letters
+    assert alive(dataset) == [(1, 7, "z"), (1, 8, "y")]
+    with pytest.raises(TargetError, match="its key is now a, the table has rows of another"):
+        dataset.load([keyed("a"), *copy(1, (1, 9, "q"), n=3)])
+    dataset.load([keyed("a"), *copy(2, (1, 9, "q"), n=3), activate("s", 2)])
+    assert alive(dataset) == [(1, 9, "q")]
+    table = dataset.client.get_table(table.reference)
+    assert (table.description, table.labels["team"]) == ("Votes of the people", "polls")
+
+
+def test_a_table_whose_labels_are_gone_gets_the_schemas_key(dataset: Any) -> None:
+    """As Terraform takes away labels that it does not know; or somebody else made the table."""
+    dataset.load([keyed("a"), *copy(1, (1, 7, "x"))])
+    table = dataset.client.get_table(f"{dataset.project}.{dataset.name}.s")
+    table.labels = {"team": "polls"}
+    dataset.client.update_table(table, ["labels"])
     dataset.load([keyed("a"), *copy(1, (1, 7, "y"), n=2)])
-    assert description(dataset) == 'Votes of the people\nSinger stream "s", key ["a"]'
+    assert labels(dataset) == with_mark({"team": "polls"}, mark_of("s", ["a"]))
     assert alive(dataset) == [(1, 7, "y")]
 
 
 @pytest.mark.parametrize(
     "mark",
-    [
-        Mark("s"),
-        Mark('a", key ["b"] "', ("x]", 'y"')),
-        Mark("s", ()),
-        Mark("s", ("é", "b"), 17),
-    ],
+    [Mark("s"), mark_of('A "b"\n', ("x]", 'Y"')), mark_of("s", ()), mark_of("é" * 900, "b", -17)],
 )
-def test_a_mark_is_read_as_it_was_written(mark: Mark) -> None:
-    assert described_mark(with_mark("Of others\nin lines", mark)) == mark
-    assert described_mark(with_mark(with_mark("Of others", Mark("s")), mark)) == mark
-    assert described_mark("Of others") is None
+def test_a_mark_is_read_as_it_was_written_and_fits_into_labels(mark: Mark) -> None:
+    written = with_mark({"team": "polls"}, mark)
+    assert labelled_mark(written) == mark
+    assert labelled_mark(with_mark(with_mark(written, mark_of("s", "k", 5)), mark)) == mark
+    assert all(re.fullmatch(r"[a-z0-9_-]{0,63}", value) for value in written.values())
+    assert labelled_mark({"team": "polls"}) is None
+    assert labelled_mark({**written, FLOOR_LABEL: "soon"}) is not None
+
+
+def test_a_mark_does_not_depend_on_the_order_and_case_of_the_key() -> None:
+    assert mark_of("s", ("A", "b")) == mark_of("s", ("B", "a")) != mark_of("S", ("a", "b"))
+    assert mark_of("s", ("a", "b")) != mark_of("s", ("ab",))

@@ -17,12 +17,13 @@ import pytest
 from sandbox.singer import INTEGER, MOMENT, NUMBER, OBJECT, TEXT, decimal, schema
 from target_bigquery.decoding import SchemaMessage
 from target_bigquery.errors import TargetError
+from target_bigquery.marks import mark_of
 from target_bigquery.merging import merge
 from target_bigquery.partitions import Partitions
 from target_bigquery.settings import settings
 from target_bigquery.sql import append, next_version, remove_older_versions
 from target_bigquery.streams import OpenedStream, open_stream
-from target_bigquery.tables import Mark, StoredColumn, StoredTable, plan
+from target_bigquery.tables import StoredColumn, StoredTable, plan
 
 if TYPE_CHECKING:
     from target_bigquery.warehouse import Warehouse
@@ -57,10 +58,12 @@ class Case:
     def stored(self) -> StoredTable | None:
         if not (self.partitions or self.clustering or self.floor or self.collated):
             return None
-        new = plan("s", self.message()["schema"], None, snake=False, metadata=True).add
-        columns = [StoredColumn(c.name, c.type, c.name, collated=self.collated) for c in new]
-        mark = Mark("s", tuple(self.keys), self.floor)
-        return StoredTable("s", tuple(columns), mark, self.partitions, self.clustering)
+        new = plan(
+            "s", self.message()["schema"], None, snake=False, metadata=True, convert=False
+        ).add
+        columns = [StoredColumn(c.name, c.type, collated=self.collated) for c in new]
+        mark = mark_of("s", self.keys, self.floor)
+        return StoredTable("s", tuple(columns), mark, None, self.partitions, self.clustering)
 
     def open(self) -> OpenedStream:
         stored = self.stored()
