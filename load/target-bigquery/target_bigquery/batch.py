@@ -1,9 +1,8 @@
 """The records of a stream on their way to a staging table: a Parquet file, written as they come."""
 
-import tempfile
 from collections.abc import Sequence
 from datetime import datetime
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,6 +10,7 @@ import pyarrow.parquet as pq
 from target_bigquery.column_types import INT64, STRING, BigQueryType
 from target_bigquery.decoding import RecordDecoder
 from target_bigquery.errors import TargetError
+from target_bigquery.spool import Spool, SpooledFile
 from target_bigquery.sql import PRESENT, SEQUENCE
 from target_bigquery.tables import METADATA, NewColumn
 from target_bigquery.values import ARROW_TYPES
@@ -29,6 +29,7 @@ class Batch:
         order: index of the column that orders the records, None if they come in order.
         deletes: indexes of the columns that mark a delete.
         batched_at: when the batch was begun.
+        spool: what the file is written to.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Batch:
         order: int | None,
         deletes: Sequence[int],
         batched_at: datetime,
+        spool: Spool,
     ) -> None:
         self.rows = 0
         self.waiting = 0  # bytes of Arrow columns that are not in the file yet
@@ -50,6 +52,7 @@ class Batch:
         self._order = order
         self._deletes = deletes
         self._batched_at = batched_at
+        self._spool = spool
         fields = decoder.staged_fields()
         if metadata:
             fields += [
@@ -60,14 +63,8 @@ class Batch:
             fields.append(pa.field(PRESENT, pa.string()))
         self._schema = pa.schema(fields)
         self._chunks: list[pa.RecordBatch] = []
-        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed by `close`
-        self._writer = pq.ParquetWriter(
-            self._file,
-            self._schema,
-            compression="zstd",
-            use_dictionary=False,
-            write_statistics=False,
-        )
+        self._file = SpooledFile(spool)
+        self._writer: Any = None  # it takes memory: only when there is something to write
 
     def add(self, messages: Sequence[Any], sequence: int, received_at: datetime) -> None:
         """Write decoded records, the first of which has this sequence.
@@ -97,19 +94,40 @@ class Batch:
         if present is not None:
             self.has_partial |= any("0" in flags for flags in present.to_pylist())
             arrays.append(present)
-        chunk = pa.RecordBatch.from_arrays(arrays, schema=self._schema)
+        self._collect(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
+
+    def _collect(self, chunk: pa.RecordBatch) -> None:
         self._chunks.append(chunk)
         self.waiting += chunk.nbytes
-        self.rows += count
+        self.rows += chunk.num_rows
         if self.waiting >= ROW_GROUP_BYTES:
             self.write()
 
     def write(self) -> None:
         """Write what waits as one row group."""
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(
+                self._file,
+                self._schema,
+                compression="zstd",
+                use_dictionary=False,
+                write_statistics=False,
+            )
         if self._chunks:
             self._writer.write_table(pa.Table.from_batches(self._chunks, self._schema), self.rows)
         self._chunks.clear()
         self.waiting = 0
+
+    def cut(self, rows: int) -> None:
+        """Keep the first records only. The file is written anew, a row group at a time."""
+        if rows >= self.rows:
+            return
+        written = pq.ParquetFile(self.finish())
+        self._file, self._writer, self.rows = SpooledFile(self._spool), None, 0
+        for chunk in written.iter_batches():
+            self._collect(chunk.slice(0, rows - self.rows))
+            if self.rows == rows:
+                return
 
     def _extracted(self, texts: list[str | None]) -> pa.Array:
         if len(set(texts)) == 1:  # most taps stamp a page of records at once, or none
@@ -120,12 +138,13 @@ class Batch:
         """End the file and return it."""
         self.write()
         self._writer.close()
-        return self._file
+        self._file.seek(0)
+        return cast("IO[bytes]", self._file)
 
     def close(self) -> None:
-        """Let go of the file."""
-        self._writer.close()
-        self._file.close()
+        """Let go of the file, finished or not."""
+        if self._writer is not None:
+            self._writer.close()
 
     def staged_columns(self) -> list[NewColumn]:
         """Return the columns of the staging table; BIGNUMERIC and JSON are text there."""

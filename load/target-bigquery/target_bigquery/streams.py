@@ -10,6 +10,7 @@ from target_bigquery.batch import Batch
 from target_bigquery.decoding import Column, RecordDecoder, SchemaMessage, record_of
 from target_bigquery.errors import TargetError
 from target_bigquery.settings import LONGEST_CLUSTERING, Partitioning, Settings
+from target_bigquery.spool import Spool
 from target_bigquery.sql import SEQUENCE, Load, TargetColumn
 from target_bigquery.tables import (
     DELETE_COLUMNS,
@@ -44,7 +45,7 @@ class Stream:
     upsert: bool
     rekeyed: bool  # the table's rows have another key: no row of the new one is there yet
     load: Load  # for `dataclasses.replace`: the staging table changes from batch to batch
-    new_batch: Callable[[datetime], Batch]
+    new_batch: Callable[[datetime, Spool], Batch]
     messages: list[Any] = field(default_factory=list)  # decoded, not yet in a batch
     size: int = 0  # bytes of input that `messages` were
     batch: Batch | None = None
@@ -53,6 +54,16 @@ class Stream:
 
     def __post_init__(self) -> None:
         self.decode = self.decoder.decode
+
+    @property
+    def rows(self) -> int:
+        """How many records wait."""
+        return len(self.messages) + (self.batch.rows if self.batch else 0)
+
+    def forget_messages(self, rows: int) -> None:
+        """Forget the decoded records that wait behind the first `rows`."""
+        batched = self.batch.rows if self.batch else 0
+        del self.messages[max(0, rows - batched) :]
 
     def is_text(self, column: str) -> bool:
         """Tell if a column is a STRING."""
@@ -159,13 +170,14 @@ def open_stream(
     )
     names = [column.name for column in columns]
 
-    def new_batch(now: datetime) -> Batch:
+    def new_batch(now: datetime, spool: Spool) -> Batch:
         return Batch(
             decoder,
             metadata=metadata,
             order=names.index(order) if order else None,
             deletes=[names.index(column) for column in deletes],
             batched_at=now,
+            spool=spool,
         )
 
     append = settings.write_mode.of(name) == "append"
