@@ -6,6 +6,7 @@ before them. There is one flush at a time, so what waits is bounded, and STATE n
 data.
 """
 
+import contextlib
 import itertools
 import logging
 import secrets
@@ -27,6 +28,7 @@ from target_bigquery.decoding import (
     UNDECODABLE,
     ActivateVersionMessage,
     BatchMessage,
+    Message,
     RecordEnvelope,
     SchemaMessage,
     StateMessage,
@@ -260,7 +262,7 @@ class Loader:
         try:
             message = decode_message(line)
         except UNDECODABLE as error:
-            message = _repaired_record(line, error)
+            message = _repaired_message(line, error)
         match message:
             case RecordEnvelope():
                 return self._record_stream(message.stream, line)
@@ -281,6 +283,10 @@ class Loader:
         return None
 
     def _state(self, state: bytes) -> None:
+        try:
+            state.decode()
+        except UnicodeDecodeError:
+            raise TargetError("a STATE is not UTF-8, so the next run could not read it") from None
         rows = {name: stream.rows for name, stream in self._streams.items() if stream.rows}
         complete = not rows and not self._activations
         self._checkpoints.add(Checkpoint(state, rows, dict(self._activations), complete))
@@ -335,7 +341,14 @@ class Loader:
             self._warehouse.open()
             self._table_names = self._warehouse.table_names()
         others = {stream.table.lower() for stream in self._streams.values() if stream.name != name}
-        opened = open_stream(message, self._settings, self._warehouse, self._table_names, others)
+        try:
+            opened = open_stream(
+                message, self._settings, self._warehouse, self._table_names, others
+            )
+        except (TypeError, AttributeError, ValueError, ArithmeticError) as error:
+            raise TargetError(
+                f"stream {name!r}: the SCHEMA message can't be understood: {one_line(error)}"
+            ) from error
         if before is not None:  # its records are loaded as they were described
             self.flush()
             self.wait()
@@ -450,12 +463,15 @@ class Loader:
             logger.info("%s rows loaded so far, %s rows/s", f"{total:,}", f"{rate:,.0f}")
 
 
-def _repaired_record(line: bytes, error: Exception) -> RecordEnvelope:
-    """Return a RECORD that has a value at fault, which its stream's decoder deals with."""
-    try:
+def _repaired_message(line: bytes, error: Exception) -> Message:
+    """Return a message with broken characters, or a RECORD with a value at fault.
+
+    A STATE goes out as it came, or not at all. What a RECORD lost is counted by its stream's
+    decoder.
+    """
+    message: Message | None = None
+    with contextlib.suppress(*UNDECODABLE):
         message = decode_message(repaired(line))
-    except UNDECODABLE:
-        message = None
-    if not isinstance(message, RecordEnvelope):
+    if message is None or isinstance(message, StateMessage):
         raise TargetError(f"not a Singer message: {one_line(error)}") from None
     return message

@@ -60,6 +60,7 @@ class Settings:
     write_mode: ByStream[str]
     delete_mode: str
     missing_properties: ByStream[str]
+    order_by_string: ByStream[bool]
     on_bad_value: str
     flush_rows: int
     flush_bytes: int
@@ -83,6 +84,7 @@ _MODE_BY_STREAM = 'or an object of stream patterns and modes, for example {"even
 _GRANULARITY = th.StringType(allowed_values=list(GRANULARITIES))
 
 
+_FLAG_OR_OBJECT = th.CustomType({"type": ["boolean", "string", "object", "null"]})
 _TEXT_OR_OBJECT = th.CustomType({"type": ["string", "object", "null"]})
 _PARTITIONING = th.CustomType({"type": ["object", "string", "null"]})
 _CLUSTERING = th.CustomType({"type": ["array", "object", "string", "null"]})
@@ -133,6 +135,14 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
         default="null",
         description="What a property that a record does not have means: `null`, or `keep` what is "
         "stored; or an object of stream patterns.",
+    ),
+    th.Property(
+        "order_by_string",
+        _FLAG_OR_OBJECT,
+        default=False,
+        description="The text of a stream's bookmark sorts as what it stands for, so that it can "
+        "say which of two records is newer; or an object of stream patterns. Without it such "
+        "streams go by the order of arrival.",
     ),
     th.Property(
         "on_bad_value",
@@ -244,6 +254,7 @@ def settings(config: Mapping[str, Any], environ: Mapping[str, str] | None = None
         write_mode=write_mode,
         delete_mode=delete_mode,
         missing_properties=missing,
+        order_by_string=_flags(config, "order_by_string"),
         on_bad_value=_choice("on_bad_value", config.get("on_bad_value", "null"), ("null", "fail")),
         flush_rows=_positive(config, "flush_rows", 1_000_000),
         flush_bytes=_positive(config, "flush_bytes", 256 * 1024 * 1024),
@@ -353,6 +364,14 @@ def _modes(
         patterns = tuple((pattern, _choice(name, mode, allowed)) for pattern, mode in _flat(value))
         return ByStream(patterns, default)
     return ByStream((), _choice(name, value, allowed))
+
+
+def _flags(config: Mapping[str, Any], name: str) -> ByStream[bool]:
+    value = _parsed(config.get(name, False))
+    if isinstance(value, Mapping):
+        patterns = tuple((pattern, _flag(name, flag)) for pattern, flag in _flat(value))
+        return ByStream(patterns, default=False)
+    return ByStream((), _flag(name, value))
 
 
 def _flat(value: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from target_bigquery.batch import Batch
+from target_bigquery.column_types import DATE
 from target_bigquery.decoding import Column, RecordDecoder, SchemaMessage, record_of
 from target_bigquery.errors import TargetError
 from target_bigquery.settings import LONGEST_CLUSTERING, Partitioning, Settings
@@ -30,7 +31,8 @@ logger = logging.getLogger(__name__)
 
 CLUSTERABLE = {"BOOL", "DATE", "DATETIME", "INT64", "NUMERIC", "STRING", "TIMESTAMP"}
 PARTITIONABLE = {"DATE", "DATETIME", "TIMESTAMP"}
-UNORDERED = {"BOOL", "BYTES", "JSON"}
+UNORDERED = {"BOOL", "BYTES", "JSON", "TIME"}
+SORTED_TEXTS = {"_ab_cdc_sequence"}  # properties whose text sorts as what it stands for
 DECODED_SIZE = 4  # a decoded record takes several times the memory of its line
 
 
@@ -157,7 +159,7 @@ def open_stream(
         for key in message.key_properties or ()
     )
     upsert = bool(keys) and settings.write_mode.of(name) == "upsert"
-    order = _order(message, by_property)
+    order = _order(message, by_property, settings)
     deletes = tuple(column.name for column in columns if column.source in DELETE_COLUMNS)
     fail = settings.on_bad_value == "fail"
     decoder = RecordDecoder(
@@ -233,13 +235,25 @@ def _column(stream: str, columns: dict[str, Column], name: str, where: str) -> C
     return column
 
 
-def _order(message: SchemaMessage, columns: dict[str, Column]) -> str | None:
-    """Return the column that says which of two records of a key is newer."""
-    for name in message.bookmark_properties or ():
-        column = columns.get(name)
-        if column is not None and column.type.name not in UNORDERED:
-            return column.name
-    return None
+def _order(message: SchemaMessage, columns: dict[str, Column], settings: Settings) -> str | None:
+    """Return the column that says which of two records of a key is newer, None for arrival.
+
+    An order that is not time's would keep an old row for good: text puts "9" above "10" and noon
+    in Tokyo above the same day's noon in London, NaN is below and above nothing.
+    """
+    names = [name for name in message.bookmark_properties or () if name in columns]
+    if not names:
+        return None
+    column = columns[names[0]]  # those behind it order within its value
+    match column.type.name:
+        case "STRING":
+            sorts = column.source in SORTED_TEXTS or column.declared.type == DATE
+            sorts = sorts or settings.order_by_string.of(message.stream)
+        case "FLOAT64":
+            sorts = not column.decimal
+        case name:
+            sorts = name not in UNORDERED
+    return column.name if sorts else None
 
 
 def _target_columns(columns: Iterable[Column], *, metadata: bool) -> list[TargetColumn]:
