@@ -1,10 +1,9 @@
 """The records of a stream on their way to a staging table: a Parquet file, written as they come."""
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +13,7 @@ from target_bigquery.column_types import INT64, STRING, BigQueryType
 from target_bigquery.decoding import RecordDecoder
 from target_bigquery.errors import TargetError
 from target_bigquery.partitions import Touched
+from target_bigquery.spool import Spool, SpooledFile
 from target_bigquery.sql import PRESENT, SEQUENCE, Load
 from target_bigquery.tables import METADATA, NewColumn
 from target_bigquery.values import ARROW_TYPES
@@ -34,6 +34,7 @@ class Batch:
         batched_at: when the batch was begun.
         bounds: of the key columns, to be found.
         touched: the partitions of its rows, to be found; None if the table has none.
+        spool: what the file is written to.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Batch:
         batched_at: datetime,
         bounds: Mapping[str, Bounds],
         touched: Touched | None,
+        spool: Spool,
     ) -> None:
         self._bounds = bounds
         self._touched = touched
@@ -59,6 +61,7 @@ class Batch:
         self._order = order
         self._deletes = deletes
         self._batched_at = batched_at
+        self._spool = spool
         fields = decoder.staged_fields()
         if metadata:
             fields += [
@@ -69,14 +72,8 @@ class Batch:
             fields.append(pa.field(PRESENT, pa.string()))
         self._schema = pa.schema(fields)
         self._chunks: list[pa.RecordBatch] = []
-        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed by `close`
-        self._writer = pq.ParquetWriter(
-            self._file,
-            self._schema,
-            compression="zstd",
-            use_dictionary=False,
-            write_statistics=False,
-        )
+        self._file = SpooledFile(spool)
+        self._writer: Any = None  # it takes memory: only when there is something to write
 
     def add(self, messages: Sequence[Any], sequence: int, received_at: datetime) -> None:
         """Write decoded records, the first of which has this sequence.
@@ -111,18 +108,40 @@ class Batch:
             bounds.add(chunk.column(name))
         if self._touched:
             self._touched.add(chunk.column(self._touched.column))
+        self._collect(chunk)
+
+    def _collect(self, chunk: pa.RecordBatch) -> None:
         self._chunks.append(chunk)
         self.waiting += chunk.nbytes
-        self.rows += count
+        self.rows += chunk.num_rows
         if self.waiting >= ROW_GROUP_BYTES:
             self.write()
 
     def write(self) -> None:
         """Write what waits as one row group."""
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(
+                self._file,
+                self._schema,
+                compression="zstd",
+                use_dictionary=False,
+                write_statistics=False,
+            )
         if self._chunks:
             self._writer.write_table(pa.Table.from_batches(self._chunks, self._schema), self.rows)
         self._chunks.clear()
         self.waiting = 0
+
+    def cut(self, rows: int) -> None:
+        """Keep the first records only. The file is written anew, a row group at a time."""
+        if rows >= self.rows:
+            return
+        written = pq.ParquetFile(self.finish())
+        self._file, self._writer, self.rows = SpooledFile(self._spool), None, 0
+        for chunk in written.iter_batches():
+            self._collect(chunk.slice(0, rows - self.rows))
+            if self.rows == rows:
+                return
 
     def _extracted(self, texts: list[str | None]) -> pa.Array:
         if len(set(texts)) == 1:  # most taps stamp a page of records at once, or none
@@ -133,7 +152,8 @@ class Batch:
         """End the file and return it."""
         self.write()
         self._writer.close()
-        return self._file
+        self._file.seek(0)
+        return cast("IO[bytes]", self._file)
 
     def parts(self) -> list[str | None]:
         """Return the conditions of the parts to load one by one; one None if that is not needed.
@@ -154,9 +174,9 @@ class Batch:
         )
 
     def close(self) -> None:
-        """Let go of the file."""
-        self._writer.close()
-        self._file.close()
+        """Let go of the file, finished or not."""
+        if self._writer is not None:
+            self._writer.close()
 
     def staged_columns(self) -> list[NewColumn]:
         """Return the columns of the staging table; BIGNUMERIC and JSON are text there."""

@@ -55,7 +55,9 @@ _WIDER = {
     "NUMERIC": ("BIGNUMERIC", "FLOAT64"),
 }
 _LEGACY_NAMES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL", "RECORD": "STRUCT"}
-_PLAIN = {"integer": INT64, "number": FLOAT64, "boolean": BOOL, "object": JSON, "array": JSON}
+_PLAIN = {"number": FLOAT64, "boolean": BOOL, "object": JSON, "array": JSON}
+# Of integers, with the way from the bound to the last that is within it.
+_BOUNDS = {"minimum": 0, "exclusiveMinimum": 1, "maximum": 0, "exclusiveMaximum": -1}
 _DECIMAL_FORMATS = ("singer.decimal", "x-singer.decimal")
 
 
@@ -110,6 +112,8 @@ def _single(name: str, schema: Mapping[str, Any]) -> PropertyType:
         return _decimal(schema)
     if name == "string":
         return PropertyType(_text(schema, text_format))
+    if name == "integer":
+        return _integer(schema)
     if name in _PLAIN:
         return PropertyType(_PLAIN[name])
     return PropertyType(STRING, verbatim=True)
@@ -126,6 +130,21 @@ def _text(schema: Mapping[str, Any], text_format: Any) -> BigQueryType:
     if text_format == "time" and airbyte != "time_with_timezone":
         return TIME
     return STRING
+
+
+def _integer(schema: Mapping[str, Any]) -> PropertyType:
+    """Choose a type for integers that may be beyond 64 bits, such as MySQL's `bigint unsigned`."""
+    largest = 0
+    for bound, inside in _BOUNDS.items():
+        value = schema.get(bound)
+        if isinstance(value, int | float) and not isinstance(
+            value, bool
+        ):  # exclusive ones may be flags
+            number = int(value) + inside
+            largest = max(largest, -number - 1 if number < 0 else number)
+    if largest < 2**63:
+        return PropertyType(INT64)
+    return _decimal({"precision": len(str(largest)), "scale": 0})
 
 
 def _decimal(schema: Mapping[str, Any]) -> PropertyType:

@@ -4,9 +4,10 @@ Messages: https://hub.meltano.com/singer/spec#messages
 """
 
 import logging
+import re
 from collections import Counter
-from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Sequence
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import pyarrow as pa
@@ -15,8 +16,11 @@ from singer_sdk.exceptions import MissingKeyPropertiesError
 
 from target_bigquery.column_types import JSON, TIMESTAMP, BigQueryType, PropertyType
 from target_bigquery.errors import RecordError, TargetError
-from target_bigquery.repair import mended, repaired
-from target_bigquery.values import ARROW_TYPES, NULL, REFUSALS, Converter, converter, holds, refused
+from target_bigquery.forms import MENDED, NULLED, SPELT, from_json, tidied
+from target_bigquery.repair import repaired
+from target_bigquery.values import ARROW_TYPES, NULL, REFUSALS, Converter, converter, refused
+
+Version = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class RecordEnvelope(msgspec.Struct, tag_field="type", tag="RECORD", gc=False):
@@ -30,7 +34,7 @@ class _LooseMessage(msgspec.Struct, gc=False):
     """A RECORD whose values are looked at one by one."""
 
     record: dict[str, Raw]
-    version: int | None = None
+    version: Version | None = None
     time_extracted: str | None = None
 
 
@@ -53,7 +57,7 @@ class ActivateVersionMessage(msgspec.Struct, tag_field="type", tag="ACTIVATE_VER
     """An ACTIVATE_VERSION: the stream's rows of older versions are to go."""
 
     stream: str
-    version: int
+    version: Version
 
 
 class BatchMessage(msgspec.Struct, tag_field="type", tag="BATCH"):
@@ -108,7 +112,14 @@ class Column(NamedTuple):
         return is_decimal or self.document or self.declared.verbatim
 
 
+# How a line is repaired otherwise, to find the values in which that was changed.
+_OTHERWISE: tuple[tuple[str, dict[str, Any], str], ...] = (
+    (MENDED, {"character": "\ufffe"}, "it has broken characters"),
+    (NULLED, {"deep": b"0"}, "it is nested too deep"),
+    (SPELT, {"word": b'"%s "'}, "it has NaN or Infinity"),
+)
 _EXTRACTED_AT = Column("_sdc_extracted_at", "_sdc_extracted_at", TIMESTAMP, PropertyType(TIMESTAMP))
+_NOT_A_FIELD = re.compile(r'[\x00-\x1f"\\]')  # what the names of msgspec's fields can't have
 _PYTHON_TYPES: dict[str, Any] = {"INT64": int, "FLOAT64": float, "BOOL": bool, "BYTES": bytes}
 
 
@@ -124,8 +135,7 @@ class RecordDecoder:
             the column can't hold is refused.
 
     Attributes:
-        nulled: how many values became null, by property.
-        mended: how many texts had broken characters, by property.
+        changes: how many values were changed, by property and change (of `forms`).
     """
 
     def __init__(
@@ -141,8 +151,7 @@ class RecordDecoder:
         self.columns = tuple(columns)
         self.keys = frozenset(keys)
         self.partial = partial
-        self.nulled: Counter[str] = Counter()
-        self.mended: Counter[str] = Counter()
+        self.changes: Counter[tuple[str, str]] = Counter()
         self._fixed = frozenset(fixed)
         self._converted = 0
         self._extracted_at = converter(TIMESTAMP, verbatim=False, decimal=False)
@@ -163,12 +172,16 @@ class RecordDecoder:
             "RecordMessage",
             [
                 ("record", self._record),
-                ("version", int | None, None),
+                ("version", Version | None, None),
                 ("time_extracted", str | None, None),
             ],
             gc=False,
         )
-        self.decode = msgspec.json.Decoder(self._message).decode
+        self.decode: Callable[[bytes], Any] = (
+            msgspec.json.Decoder(self._message).decode
+            if self._names_are_fields()
+            else _refuse  # every record goes to `repair`, which takes any name
+        )
 
     def _record_type(self) -> type[msgspec.Struct]:
         fields: list[tuple[str, Any, Any]] = []
@@ -179,7 +192,12 @@ class RecordDecoder:
                 kind, default = kind | UnsetType, UNSET
             fields.append((f"c{index}", kind, default))
         names = {f"c{index}": column.source for index, column in enumerate(self.columns)}
-        return msgspec.defstruct("Record", fields, rename=names, gc=False)
+        rename = names if self._names_are_fields() else None
+        return msgspec.defstruct("Record", fields, rename=rename, gc=False)
+
+    def _names_are_fields(self) -> bool:
+        """Tell if msgspec can find the properties by their names."""
+        return not any(_NOT_A_FIELD.search(column.source) for column in self.columns)
 
     def repair(self, line: bytes, waiting: int) -> Any:
         """Return what `decode` refused, without the values that are at fault.
@@ -194,10 +212,13 @@ class RecordDecoder:
         number = self._converted + waiting + 1
         try:
             message = _decode_loosely(whole := repaired(line))
-            # Where the values of this one differ, something was broken.
-            other = message.record
+            # Where the values of these differ, something was replaced.
+            others = []
             if whole != line:
-                other = _decode_loosely(repaired(line, "\ufffe", b"0")).record
+                others = [
+                    (change, why, _decode_loosely(repaired(line, **other)).record)
+                    for change, other, why in _OTHERWISE
+                ]
         except UNDECODABLE as error:
             raise TargetError(
                 f"stream {self.stream!r}: record {number:,} after the SCHEMA is none: {error}"
@@ -207,36 +228,36 @@ class RecordDecoder:
             raw = message.record.get(column.source)
             if raw is None:
                 continue
-            changed = bytes(other.get(column.source, raw))
-            try:
-                value = msgspec.json.decode(raw, type=self._kinds[index])
-            except UNDECODABLE as error:
-                self._count(self.nulled, column, number, str(error).replace("`", ""))
-                value = NULL if column.raw else None
-            else:
-                if changed == b"0" != bytes(raw):
-                    self._count(self.nulled, column, number, "it is nested too deep")
-                elif changed != bytes(raw):
-                    self._count(self.mended, column, number, "broken characters")
-            values[f"c{index}"] = value
+            for change, why, other in others:
+                differs = bytes(raw) != bytes(other.get(column.source, raw))
+                if differs and (column.document or change != SPELT):
+                    self._count(change, column, number, why)
+            values[f"c{index}"] = self._value(column, self._kinds[index], raw, number)
         return self._message(self._record(**values), message.version, message.time_extracted)
+
+    def _value(self, column: Column, kind: Any, raw: Raw, number: int) -> Any:
+        """Decode a value by itself, in whatever form it is."""
+        try:
+            return msgspec.json.decode(raw, type=kind)
+        except UNDECODABLE as error:
+            try:
+                return from_json(column.type.name, bytes(raw))
+            except ValueError:
+                self._count(NULLED, column, number, str(error).replace("`", ""))
+        return NULL if column.raw else None
 
     def warn_of_changes(self) -> None:
         """Tell how many values were changed since the last time, and in which columns."""
-        for counts, change in (
-            (self.nulled, "became null, as the column can't hold them"),
-            (self.mended, "had broken characters, which became U+FFFD"),
-        ):
-            for name, count in counts.items():
-                logger.warning(
-                    "stream %r, column %r: %s values %s", self.stream, name, f"{count:,}", change
-                )
-            counts.clear()
+        for (name, change), count in self.changes.items():
+            logger.warning(
+                "stream %r, column %r: %s values %s", self.stream, name, f"{count:,}", change
+            )
+        self.changes.clear()
 
-    def _count(self, counts: Counter[str], column: Column, number: int, why: str = "") -> None:
+    def _count(self, change: str, column: Column, number: int, why: str = "") -> None:
         if column.source in self._fixed:
             raise RecordError(self.stream, column.source, str(column.type), number, why)
-        counts[column.source] += 1
+        self.changes[column.source, change] += 1
 
     def arrays(self, messages: Sequence[Any]) -> tuple[list[pa.Array], pa.Array | None]:
         """Return the records' columns.
@@ -273,15 +294,15 @@ class RecordDecoder:
             return convert(values)
         except REFUSALS:
             held = list(values)
-            for at in refused(convert, values):
-                number = self._converted + at + 1
-                whole = msgspec.Raw(mended(bytes(held[at]))) if column.raw else None
-                if whole is not None and holds(convert, [whole]):
-                    self._count(self.mended, column, number, "broken characters")
-                    held[at] = whole
-                else:
-                    self._count(self.nulled, column, number)
-                    held[at] = NULL if column.raw else None
+            kind = JSON if column.document else column.cast_type
+            for at, value in enumerate(values):
+                held[at], change = tidied(kind.name, value)
+                if change is not None:
+                    why = f"it {change.partition(',')[0]}"
+                    self._count(change, column, self._converted + at + 1, why)
+            for at in refused(convert, held):
+                self._count(NULLED, column, self._converted + at + 1)
+                held[at] = NULL if column.raw else None
             return convert(held)
 
     def _missing_key(self, column: Column) -> MissingKeyPropertiesError:
@@ -292,3 +313,7 @@ class RecordDecoder:
     def staged_fields(self) -> list[pa.Field]:
         """Return the Arrow fields that `arrays` fills, named as the table's columns."""
         return [pa.field(column.name, ARROW_TYPES[column.type.name]) for column in self.columns]
+
+
+def _refuse(line: bytes) -> Any:  # noqa: ARG001
+    raise ValueError("the stream has properties whose names msgspec does not take")

@@ -6,6 +6,7 @@ before them. There is one flush at a time, so what waits is bounded, and STATE n
 data.
 """
 
+import contextlib
 import itertools
 import logging
 import secrets
@@ -18,14 +19,16 @@ from typing import Any
 
 import msgspec
 from singer_sdk import metrics
-from singer_sdk.exceptions import RecordsWithoutSchemaException
+from singer_sdk.exceptions import MissingKeyPropertiesError, RecordsWithoutSchemaException
 
 from target_bigquery import sql
 from target_bigquery.batch import Batch
+from target_bigquery.checkpoints import Checkpoint, Checkpoints
 from target_bigquery.decoding import (
     UNDECODABLE,
     ActivateVersionMessage,
     BatchMessage,
+    Message,
     RecordEnvelope,
     SchemaMessage,
     StateMessage,
@@ -38,6 +41,7 @@ from target_bigquery.merging import merge
 from target_bigquery.rekeying import keep_apart, remove_rows_of_the_old_key
 from target_bigquery.repair import repaired
 from target_bigquery.settings import Settings
+from target_bigquery.spool import Spool
 from target_bigquery.streams import Stream, open_stream
 from target_bigquery.tables import DELETE_COLUMNS, TABLE_VERSION, TablePlan, new_delete_column
 
@@ -46,6 +50,7 @@ CHUNK_BYTES = 8 << 20
 HELD_BYTES = 64 << 20  # of all streams together, decoded or in Arrow's form
 PARALLEL_LOADS = 8
 KNOWN_PREFIXES = 10_000
+INPUT_ERRORS = (TargetError, MissingKeyPropertiesError, RecordsWithoutSchemaException)
 _RECORD = b'"record"'
 
 logger = logging.getLogger(__name__)
@@ -84,8 +89,8 @@ class Loader:
         self._table_names: list[str] | None = None
         self._streams: dict[str, Stream] = {}
         self._by_prefix: dict[bytes, Stream] = {}
-        self._state: bytes | None = None  # the newest that is not out yet
-        self._state_complete = False  # nothing else waited when it came
+        self._checkpoints = Checkpoints()  # STATEs that are not out yet
+        self._spool: Spool | None = None  # of the batches that wait
         self._activations: dict[str, int] = {}  # by stream: the version whose elders are to go
         self._rows = 0  # waiting to be flushed
         self._bytes = 0
@@ -102,8 +107,21 @@ class Loader:
         """Take blocks of lines until they end.
 
         Raises:
-            TargetError: a message, a record or BigQuery is at fault; nothing later is loaded.
+            TargetError: a message, a record or BigQuery is at fault; what came before the last
+                STATE that has nothing wrong before it is loaded, and nothing later.
         """
+        try:
+            self._read(blocks)
+        except INPUT_ERRORS as error:
+            try:
+                self._salvage()
+            except TargetError as second:
+                raise TargetError(
+                    f"{error}; and what came before could not be loaded: {second}"
+                ) from second
+            raise
+
+    def _read(self, blocks: Iterable[list[bytes]]) -> None:
         find = self._by_prefix.get
         most_rows, most_bytes = self._settings.flush_rows, self._settings.flush_bytes
         for lines in blocks:
@@ -125,8 +143,7 @@ class Loader:
                 if self._rows >= most_rows or self._bytes >= most_bytes:
                     self.flush()
             self._after_block()
-        for stream in self._streams.values():
-            self._convert(stream)
+        self._convert_all()
 
     def patience(self) -> float | None:
         """Return in how many seconds a flush is due, None if nothing waits."""
@@ -136,22 +153,25 @@ class Loader:
 
     def flush(self) -> None:
         """Hand all that waits to the second thread, when that is done with the flush before."""
+        self._convert_all()
         for stream in self._streams.values():
-            self._convert(stream)
             stream.decoder.warn_of_changes()
         self.wait()
         batches: list[tuple[Stream, Batch]] = []
         for stream in self._streams.values():
-            if stream.batch is not None:
+            if stream.batch is not None and stream.batch.rows:
                 batches.append((stream, stream.batch))
                 stream.batch = None
         activations = [(self._streams[name], v) for name, v in self._activations.items()]
         self._activations.clear()
-        state, self._state = self._state, None
+        checkpoint = self._checkpoints.newest
+        self._checkpoints.clear()
+        spool, self._spool = self._spool, None
         self._rows = self._bytes = 0
         self._since = None
-        if batches or activations or state is not None:
-            self._flushing = self._worker.submit(self._commit, batches, activations, state)
+        if batches or activations or checkpoint is not None:
+            state = checkpoint.state if checkpoint else None
+            self._flushing = self._worker.submit(self._commit, batches, activations, state, spool)
             self._flushing.add_done_callback(lambda _: self._wake())
 
     def wait(self) -> None:
@@ -161,11 +181,12 @@ class Loader:
         """
         flushing, self._flushing = self._flushing, None
         if flushing is not None and (error := flushing.exception()) is not None:
-            self._state = None
+            self._checkpoints.clear()  # what they say is not true without that flush
             raise error
-        if self._state is not None and self._state_complete:
-            self._emit(self._state)
-            self._state = None
+        checkpoint = self._checkpoints.newest
+        if checkpoint is not None and checkpoint.complete:
+            self._emit(checkpoint.state)
+            self._checkpoints.clear()
 
     def close(self, *, complete: bool) -> None:
         """End: load and commit what waits if the input is complete, and let go of everything."""
@@ -180,6 +201,8 @@ class Loader:
             self._worker.shutdown()
             self._loads.shutdown()
             self._drops.shutdown()
+            if self._spool is not None:
+                self._spool.close()
             self._warehouse.close()
 
     def _after_block(self) -> None:
@@ -191,10 +214,35 @@ class Loader:
                 if stream.batch is not None:
                     stream.batch.write()
         if self._since is None:
-            if self._rows or self._activations or self._state is not None:
+            if self._rows or self._activations or self._checkpoints.newest is not None:
                 self._since = time.monotonic()
         elif self.patience() == 0:
             self.flush()
+
+    def _salvage(self) -> None:
+        """Commit what came before the newest STATE that has nothing wrong before it."""
+        self.wait()
+        while (checkpoint := self._checkpoints.newest) is not None:
+            try:
+                for name, stream in self._streams.items():
+                    stream.forget_messages(checkpoint.rows.get(name, 0))
+                    self._convert(stream)
+                break
+            except INPUT_ERRORS:
+                self._checkpoints.refuse()
+        else:
+            return
+        # What came later comes again with the next run; appended now, it would be there twice.
+        for name, stream in self._streams.items():
+            if stream.batch is not None:
+                stream.batch.cut(checkpoint.rows.get(name, 0))
+        self._activations = dict(checkpoint.activations)
+        self.flush()
+        self.wait()
+
+    def _convert_all(self) -> None:
+        for stream in self._streams.values():
+            self._convert(stream)
 
     def _convert(self, stream: Stream) -> None:
         """Write a stream's decoded records to its Parquet file."""
@@ -203,7 +251,8 @@ class Loader:
             return
         now = datetime.now(UTC)
         if stream.batch is None:
-            stream.batch = stream.new_batch(now)
+            self._spool = self._spool or Spool()
+            stream.batch = stream.new_batch(now, self._spool)
         stream.batch.add(messages, self._sequence, now)
         self._sequence += len(messages)
         self.counts.records += len(messages)
@@ -217,7 +266,7 @@ class Loader:
         try:
             message = decode_message(line)
         except UNDECODABLE as error:
-            message = _repaired_record(line, error)
+            message = _repaired_message(line, error)
         match message:
             case RecordEnvelope():
                 return self._record_stream(message.stream, line)
@@ -226,8 +275,7 @@ class Loader:
                 self._schema(message)
             case StateMessage():
                 self.counts.states += 1
-                self._state = bytes(message.value)
-                self._state_complete = self._rows == 0 and not self._activations
+                self._state(bytes(message.value))
             case ActivateVersionMessage():
                 self.counts.versions += 1
                 self._activate_later(self._known(message.stream), message.version)
@@ -237,6 +285,18 @@ class Loader:
                     "batch_config in the tap"
                 )
         return None
+
+    def _state(self, state: bytes) -> None:
+        try:
+            state.decode()
+        except UnicodeDecodeError:
+            raise TargetError("a STATE is not UTF-8, so the next run could not read it") from None
+        rows = {name: stream.rows for name, stream in self._streams.items() if stream.rows}
+        complete = not rows and not self._activations
+        self._checkpoints.add(Checkpoint(state, rows, dict(self._activations), complete))
+        if self._checkpoints.too_many:
+            self._convert_all()
+            self._checkpoints.settle()
 
     def _known(self, name: str) -> Stream:
         stream = self._streams.get(name)
@@ -285,7 +345,14 @@ class Loader:
             self._warehouse.open()
             self._table_names = self._warehouse.table_names()
         others = {stream.table.lower() for stream in self._streams.values() if stream.name != name}
-        opened = open_stream(message, self._settings, self._warehouse, self._table_names, others)
+        try:
+            opened = open_stream(
+                message, self._settings, self._warehouse, self._table_names, others
+            )
+        except (TypeError, AttributeError, ValueError, ArithmeticError) as error:
+            raise TargetError(
+                f"stream {name!r}: the SCHEMA message can't be understood: {one_line(error)}"
+            ) from error
         if before is not None:  # its records are loaded as they were described
             self.flush()
             self.wait()
@@ -305,17 +372,28 @@ class Loader:
         batches: list[tuple[Stream, Batch]],
         activations: list[tuple[Stream, int]],
         state: bytes | None,
+        spool: Spool | None,
     ) -> None:
         """Load and merge what a flush has, then let its STATE out: the second thread's work."""
         started = time.monotonic()
-        for work, items in ((self._load, batches), (self._activate, activations)):
-            done = [self._loads.submit(self._for_stream, work, *item) for item in items]
-            errors = [error for future in done if (error := future.exception()) is not None]
-            if errors:
-                raise errors[0]
+        try:
+            self._at_once(self._load, batches)
+        finally:
+            if spool is not None:
+                spool.close()
+        self._at_once(self._activate, activations)
         if state is not None:
             self._emit(state)
         self._report(batches, time.monotonic() - started)
+
+    def _at_once(
+        self, work: Callable[[Stream, Any], None], items: Iterable[tuple[Stream, Any]]
+    ) -> None:
+        """Do the work for each of the streams, and raise the first error when all have ended."""
+        done = [self._loads.submit(self._for_stream, work, *item) for item in items]
+        errors = [error for future in done if (error := future.exception()) is not None]
+        if errors:
+            raise errors[0]
 
     def _for_stream(self, work: Callable[[Stream, Any], None], stream: Stream, item: Any) -> None:
         try:
@@ -398,12 +476,15 @@ class Loader:
             logger.info("%s rows loaded so far, %s rows/s", f"{total:,}", f"{rate:,.0f}")
 
 
-def _repaired_record(line: bytes, error: Exception) -> RecordEnvelope:
-    """Return a RECORD that has a value at fault, which its stream's decoder deals with."""
-    try:
+def _repaired_message(line: bytes, error: Exception) -> Message:
+    """Return a message with broken characters, or a RECORD with a value at fault.
+
+    A STATE goes out as it came, or not at all. What a RECORD lost is counted by its stream's
+    decoder.
+    """
+    message: Message | None = None
+    with contextlib.suppress(*UNDECODABLE):
         message = decode_message(repaired(line))
-    except UNDECODABLE:
-        message = None
-    if not isinstance(message, RecordEnvelope):
+    if message is None or isinstance(message, StateMessage):
         raise TargetError(f"not a Singer message: {one_line(error)}") from None
     return message

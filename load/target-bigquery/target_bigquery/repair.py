@@ -1,10 +1,13 @@
-"""Lines that no decoder takes, because of the text of a value: made good in the line itself.
+"""JSON that no decoder takes, because of the text of a value: made good in the text itself.
 
 A lone UTF-16 surrogate and bytes that are not UTF-8 become U+FFFD; a value that is nested deeper
-than BigQuery allows becomes null.
+than BigQuery allows becomes null; NaN and Infinity, which Python writes without quotes, become
+strings. So do numbers beyond the range of 64 bits, which `PARSE_JSON` refuses.
 https://cloud.google.com/bigquery/quotas#all_tables
+https://cloud.google.com/bigquery/docs/reference/standard-sql/json_functions#parse_json
 """
 
+import math
 import re
 
 DEEPEST = 500  # levels of JSON
@@ -19,18 +22,51 @@ _CHARACTERS = re.compile(
     re.DOTALL,
 )
 _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+_STRING = rb'"(?:[^"\\]|\\.)*"'
+_WORDS = re.compile(_STRING + rb"|(?P<word>-?\b(?:NaN|Infinity)\b)", re.DOTALL)
+_NUMBERS = re.compile(_STRING + rb"|(?P<number>-?[0-9][0-9.eE+-]*)", re.DOTALL)
+_CONTROLS = re.compile(rb"[\x00-\x1f]")
+_ALIKE = bytes.maketrans(b"123456789E", b"000000000e")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
-def repaired(line: bytes, character: str = "\ufffd", instead: bytes = b"null") -> bytes:
+def repaired(
+    line: bytes, character: str = "\ufffd", deep: bytes = b"null", word: bytes = b'"%s"'
+) -> bytes:
     """Return a RECORD with what can't be decoded replaced.
 
     Args:
         line: the message.
         character: instead of one that is broken.
-        instead: JSON, instead of a value that is nested too deep.
+        deep: JSON, instead of a value that is nested too deep.
+        word: form of the JSON instead of NaN or Infinity.
     """
-    return _flattened(mended(line, character), instead)
+
+    def quoted(match: re.Match[bytes]) -> bytes:
+        if match["word"]:
+            return word % match["word"]
+        return _CONTROLS.sub(lambda control: b"\\u%04x" % control[0][0], match[0])
+
+    return _WORDS.sub(quoted, _flattened(mended(line, character), deep))
+
+
+def spelt(text: bytes) -> bytes:
+    """Return JSON with the numbers beyond the range of 64 bits in quotes."""
+
+    def quoted(match: re.Match[bytes]) -> bytes:
+        number = match["number"]
+        return b'"%s"' % number if number and math.isinf(float(number)) else match[0]
+
+    return _NUMBERS.sub(quoted, text)
+
+
+def may_have_wide_numbers(text: bytes) -> bool:
+    """Tell if JSON could have a number beyond the range of 64 bits: quick, and never wrongly no.
+
+    Such a one has an exponent of three digits, or 200 digits in a row.
+    """
+    alike = text.translate(_ALIKE)
+    return b"0e000" in alike or b"0e+000" in alike or b"0" * 200 in alike
 
 
 def mended(text: bytes, character: str = "\ufffd") -> bytes:

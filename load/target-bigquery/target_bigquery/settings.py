@@ -67,6 +67,7 @@ class Settings:
     write_mode: ByStream[str]
     delete_mode: str
     missing_properties: ByStream[str]
+    order_by_string: ByStream[bool]
     on_bad_value: str
     on_type_change: str
     flush_rows: int
@@ -107,6 +108,7 @@ _MODE_BY_STREAM = 'or an object of stream patterns and modes, for example {"even
 _GRANULARITY = th.StringType(allowed_values=list(GRANULARITIES))
 
 
+_FLAG_OR_OBJECT = th.CustomType({"type": ["boolean", "string", "object", "null"]})
 _TEXT_OR_OBJECT = th.CustomType({"type": ["string", "object", "null"]})
 _PARTITIONING = th.CustomType({"type": ["object", "string", "null"]})
 _CLUSTERING = th.CustomType({"type": ["array", "object", "string", "null"]})
@@ -192,6 +194,14 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
         default="null",
         description="What a property that a record does not have means: `null`, or `keep` what is "
         "stored; or an object of stream patterns.",
+    ),
+    th.Property(
+        "order_by_string",
+        _FLAG_OR_OBJECT,
+        default=False,
+        description="The text of a stream's bookmark sorts as what it stands for, so that it can "
+        "say which of two records is newer; or an object of stream patterns. Without it such "
+        "streams go by the order of arrival.",
     ),
     th.Property(
         "on_bad_value",
@@ -321,6 +331,7 @@ def settings(config: Mapping[str, Any], environ: Mapping[str, str] | None = None
         write_mode=write_mode,
         delete_mode=delete_mode,
         missing_properties=missing,
+        order_by_string=_flags(config, "order_by_string"),
         on_bad_value=_choice("on_bad_value", config.get("on_bad_value", "null"), ("null", "fail")),
         on_type_change=_choice(
             "on_type_change", config.get("on_type_change", "convert"), ("convert", "fail")
@@ -433,6 +444,14 @@ def _modes(
         patterns = tuple((pattern, _choice(name, mode, allowed)) for pattern, mode in _flat(value))
         return ByStream(patterns, default)
     return ByStream((), _choice(name, value, allowed))
+
+
+def _flags(config: Mapping[str, Any], name: str) -> ByStream[bool]:
+    value = _parsed(config.get(name, False))
+    if isinstance(value, Mapping):
+        patterns = tuple((pattern, _flag(name, flag)) for pattern, flag in _flat(value))
+        return ByStream(patterns, default=False)
+    return ByStream((), _flag(name, value))
 
 
 def _flat(value: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

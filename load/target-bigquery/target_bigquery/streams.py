@@ -8,13 +8,14 @@ from typing import Any
 
 from target_bigquery.batch import Batch
 from target_bigquery.bounds import Bounds, bounded_keys
-from target_bigquery.column_types import CLUSTERABLE
+from target_bigquery.column_types import CLUSTERABLE, DATE
 from target_bigquery.decoding import Column, RecordDecoder, SchemaMessage, record_of
 from target_bigquery.errors import TargetError
 from target_bigquery.marks import mark_of, with_columns
 from target_bigquery.partitions import Partitions, Touched, can_partition
 from target_bigquery.rewriting import convert_columns
 from target_bigquery.settings import LONGEST_CLUSTERING, Partitioning, Settings
+from target_bigquery.spool import Spool
 from target_bigquery.sql import SEQUENCE, Load, TargetColumn
 from target_bigquery.tables import (
     DELETE_COLUMNS,
@@ -31,7 +32,8 @@ from target_bigquery.warehouse import Warehouse
 
 logger = logging.getLogger(__name__)
 
-UNORDERED = {"BOOL", "BYTES", "JSON"}
+UNORDERED = {"BOOL", "BYTES", "JSON", "TIME"}
+SORTED_TEXTS = {"_ab_cdc_sequence"}  # properties whose text sorts as what it stands for
 DECODED_SIZE = 4  # a decoded record takes several times the memory of its line
 
 
@@ -46,7 +48,7 @@ class Stream:
     upsert: bool
     rekeyed: bool  # the table's rows have another key: no row of the new one is there yet
     load: Load  # for `dataclasses.replace`: the staging table changes from batch to batch
-    new_batch: Callable[[datetime], Batch]
+    new_batch: Callable[[datetime, Spool], Batch]
     messages: list[Any] = field(default_factory=list)  # decoded, not yet in a batch
     size: int = 0  # bytes of input that `messages` were
     batch: Batch | None = None
@@ -55,6 +57,16 @@ class Stream:
 
     def __post_init__(self) -> None:
         self.decode = self.decoder.decode
+
+    @property
+    def rows(self) -> int:
+        """How many records wait."""
+        return len(self.messages) + (self.batch.rows if self.batch else 0)
+
+    def forget_messages(self, rows: int) -> None:
+        """Forget the decoded records that wait behind the first `rows`."""
+        batched = self.batch.rows if self.batch else 0
+        del self.messages[max(0, rows - batched) :]
 
     def is_text(self, column: str) -> bool:
         """Tell if a column is a STRING."""
@@ -159,7 +171,7 @@ def open_stream(
     )
     keys = tuple(column.name for column in key_columns)
     upsert = bool(keys) and settings.write_mode.of(name) == "upsert"
-    order = _order(message, by_property)
+    order = _order(message, by_property, settings)
     deletes = tuple(column.name for column in columns if column.source.lower() in DELETE_COLUMNS)
     fail = settings.on_bad_value == "fail"
     decoder = RecordDecoder(
@@ -188,7 +200,7 @@ def open_stream(
     leading = {*clustering[:1], partitions.column if partitions else ""}
     bounded = bounded_keys(types, keys, stored, collated=warehouse.collated) if upsert else ()
 
-    def new_batch(now: datetime) -> Batch:
+    def new_batch(now: datetime, spool: Spool) -> Batch:
         return Batch(
             decoder,
             metadata=metadata,
@@ -197,6 +209,7 @@ def open_stream(
             batched_at=now,
             bounds={key: Bounds(types[key], split=key in leading) for key in bounded},
             touched=Touched(counted, types[counted.column]) if counted else None,
+            spool=spool,
         )
 
     append = settings.write_mode.of(name) == "append"
@@ -270,13 +283,25 @@ def _key(stream: str, columns: Columns, name: str) -> Column:
     return column
 
 
-def _order(message: SchemaMessage, columns: Columns) -> str | None:
-    """Return the column that says which of two records of a key is newer."""
-    for name in message.bookmark_properties or ():
-        column = columns.get(name)
-        if column is not None and column.type.name not in UNORDERED:
-            return column.name
-    return None
+def _order(message: SchemaMessage, columns: Columns, settings: Settings) -> str | None:
+    """Return the column that says which of two records of a key is newer, None for arrival.
+
+    An order that is not time's would keep an old row for good: text puts "9" above "10" and noon
+    in Tokyo above the same day's noon in London, NaN is below and above nothing.
+    """
+    found = [column for name in message.bookmark_properties or () if (column := columns.get(name))]
+    if not found:
+        return None
+    column = found[0]  # those behind it order within its value
+    match column.type.name:
+        case "STRING":
+            sorts = column.source in SORTED_TEXTS or column.declared.type == DATE
+            sorts = sorts or settings.order_by_string.of(message.stream)
+        case "FLOAT64":
+            sorts = not column.decimal
+        case name:
+            sorts = name not in UNORDERED
+    return column.name if sorts else None
 
 
 def _target_columns(columns: Iterable[Column], *, metadata: bool) -> list[TargetColumn]:

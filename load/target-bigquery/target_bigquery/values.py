@@ -6,7 +6,7 @@ raises; `refused` then finds it, so the fast path never looks at single values.
 
 from array import array
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime, time
+from datetime import date
 from decimal import Context, Decimal
 from itertools import accumulate, pairwise
 from typing import Any
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from target_bigquery.column_types import BigQueryType
-from target_bigquery.repair import DEEPEST, is_too_deep
+from target_bigquery.repair import DEEPEST, is_too_deep, may_have_wide_numbers, spelt
 
 NULL = msgspec.Raw(b"null")
 NUMERIC_LIMIT = 1e29
@@ -30,6 +30,8 @@ BIGNUMERIC_SCALE = 38
 FIRST_DAY, LAST_DAY = ((day - date(1970, 1, 1)).days for day in (date.min, date.max))
 FIRST_MOMENT = FIRST_DAY * 86_400_000_000  # microseconds
 LAST_MOMENT = (LAST_DAY + 1) * 86_400_000_000 - 1
+# What a number beyond the range of 64 bits has, where a number can be; strings have it as well.
+_WIDE = r"(?:^|[\[:,\s])-?[0-9]+(?:\.[0-9]+)?[eE]\+?[0-9]{3}|[0-9]{200}"
 _EXACT = Context(prec=1000)  # Python's own rounds to 28 digits
 
 # What a staged column is in Parquet. BIGNUMERIC and JSON travel as text: a load job can't make
@@ -66,7 +68,7 @@ def converter(column_type: BigQueryType, *, verbatim: bool, decimal: bool) -> Co
     if name == "STRING" and verbatim:
         return _verbatim
     if name == "FLOAT64" and decimal:
-        return lambda values: _digits(values).cast(pa.float64())
+        return _float
     special: dict[str, Converter] = {
         "NUMERIC": _numeric,
         "BIGNUMERIC": _bignumeric(column_type),
@@ -122,11 +124,25 @@ def _json(values: Sequence[msgspec.Raw]) -> pa.Array:
         for start, end in pairwise(offsets):
             if end - start > 2 * DEEPEST and is_too_deep(joined, start, end):
                 raise ValueError("nested too deep")
-    return _text(offsets, joined)
+    text = _text(offsets, joined)
+    if may_have_wide_numbers(joined):
+        for document in pc.filter(text, pc.match_substring_regex(text, _WIDE)).to_pylist():
+            if spelt(document.encode()) != document.encode():
+                raise ValueError("a number out of range")
+    return text
 
 
 def _digits(values: Sequence[msgspec.Raw]) -> pa.Array:
     return pc.utf8_trim(_raw_text(values), '"')
+
+
+def _float(values: Sequence[msgspec.Raw]) -> pa.Array:
+    digits = _digits(values)
+    numbers = digits.cast(pa.float64())
+    infinite = pc.filter(digits, pc.is_inf(numbers)).to_pylist()
+    if any(text.strip("+-").lower() not in {"inf", "infinity"} for text in infinite):
+        raise ValueError("a number out of range")  # Arrow makes infinity of 1e999
+    return numbers
 
 
 def _numeric(values: Sequence[msgspec.Raw]) -> pa.Array:
@@ -172,6 +188,8 @@ def _below(digits: pa.Array, limit: float) -> bool:
 def _check_decimal(value: str | None, largest: Decimal, scale: int) -> None:
     if value is None:
         return
+    if "_" in value or value != value.strip():
+        raise ValueError("not a number to BigQuery, as it is to Python")
     try:
         number = _EXACT.normalize(Decimal(value))
     except ArithmeticError:
@@ -195,12 +213,7 @@ def _verbatim(values: Sequence[msgspec.Raw]) -> pa.Array:
 
 
 def _date(values: Sequence[str | None]) -> pa.Array:
-    try:
-        days = pa.array(values, pa.string()).cast(pa.date32())
-    except pa.ArrowInvalid:
-        days = pa.array(
-            [None if value is None else _parse_date(value) for value in values], pa.date32()
-        )
+    days = pa.array(values, pa.string()).cast(pa.date32())
     return _within(days, pa.int32(), FIRST_DAY, LAST_DAY)
 
 
@@ -212,29 +225,10 @@ def _within(moments: pa.Array, integer: pa.DataType, first: int, last: int) -> p
     return moments
 
 
-def _parse_date(value: str) -> date:
-    moment = _parse_moment(value)
-    if moment.timetz().replace(tzinfo=None) != time():
-        raise ValueError("a DATE column can't keep the time of day")
-    return moment.date()
-
-
 def _time(values: Sequence[str | None]) -> pa.Array:
     texts = pa.array(values, pa.string())
-    try:
-        moments = pc.binary_join_element_wise("1970-01-01T", texts, "").cast(pa.timestamp("us"))
-        return moments.cast(pa.time64("us"))
-    except pa.ArrowInvalid:
-        return pa.array(
-            [None if value is None else _parse_time(value) for value in values], pa.time64("us")
-        )
-
-
-def _parse_time(value: str) -> time:
-    parsed = time.fromisoformat(value)
-    if parsed.tzinfo is not None and parsed.utcoffset():
-        raise ValueError("a TIME column can't keep a time zone")
-    return parsed.replace(tzinfo=None)
+    moments = pc.binary_join_element_wise("1970-01-01T", texts, "").cast(pa.timestamp("us"))
+    return moments.cast(pa.time64("us"))
 
 
 def _timestamp(values: Sequence[str | None]) -> pa.Array:
@@ -246,15 +240,16 @@ def _datetime(values: Sequence[str | None]) -> pa.Array:
 
 
 def _moments(values: Sequence[str | None], kind: pa.DataType) -> pa.Array:
+    texts = pa.array(values, pa.string())
     try:
-        moments = pa.array(values, pa.string()).cast(kind)
+        moments = texts.cast(kind)
     except pa.ArrowInvalid:
-        # Parsed one by one is what Arrow does not read, such as a moment without zone: it is UTC.
-        parsed = [None if value is None else _parse_moment(value) for value in values]
-        moments = pa.array(parsed, pa.timestamp("us", "UTC")).cast(kind)
+        # Without a zone it is UTC, and a column without zones has UTC.
+        moments = texts.cast(_OTHER[kind]).cast(kind)
     return _within(moments, pa.int64(), FIRST_MOMENT, LAST_MOMENT)
 
 
-def _parse_moment(value: str) -> datetime:
-    moment = datetime.fromisoformat(value.strip())
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+_OTHER = {
+    pa.timestamp("us"): pa.timestamp("us", "UTC"),
+    pa.timestamp("us", "UTC"): pa.timestamp("us"),
+}

@@ -57,3 +57,24 @@ def test_memory_is_bounded_when_lines_are_long(dataset: Any, tmp_path: Path) -> 
     )
     assert large < small + 120
     assert dataset.rows("s", "COUNT(*), MIN(BYTE_LENGTH(v)) > 4000000") == [(60, True)]
+
+
+def test_more_streams_than_open_files_are_loaded_at_once(dataset: Any) -> None:
+    names = [f"s{n}" for n in range(70)]
+    lines = [
+        *(schema(name, {"id": INTEGER, "v": TEXT}) for name in names),
+        *(record(name, {"id": n, "v": "x" * 1000}) for n in range(30) for name in names),
+        state("all"),
+    ]
+    limited = ["bash", "-c", 'ulimit -n 64 && exec "$0" --config ENV', TARGET]
+    result = subprocess.run(
+        limited,
+        input="".join(json.dumps(line) + "\n" for line in lines),
+        env=dataset.process_environ(),
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+    assert (result.returncode, result.stdout) == (0, '"all"\n'), result.stderr[-2000:]
+    assert dataset.rows(names[-1], "COUNT(*)") == [(30,)]

@@ -78,6 +78,30 @@ def test_a_record_without_order_is_taken_as_it_comes(dataset: Any) -> None:
     assert dataset.rows("s", "id, a")[0] == (1, "z")
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "later", "settings", "ordered"),
+    [
+        ("v", TEXT, ["9", "10"], {}, False),
+        ("v", {"anyOf": [MOMENT, TEXT]}, [f"{FIRST[:-1]}+09:00", f"{FIRST[:-1]}+00:00"], {}, False),
+        ("v", {"anyOf": [MOMENT, TEXT]}, [FIRST, f"{FIRST[:-1]}.5Z"], {}, False),
+        ("v", {"type": "string", "format": "time"}, ["23:00:00", "01:00:00"], {}, False),
+        ("_ab_cdc_sequence", TEXT, ["000A/9", "000B/1"], {}, True),
+        ("v", TEXT, ["09", "10"], {"order_by_string": {"s": True}}, True),
+        ("v", TEXT, ["09", "10"], {"order_by_string": "true"}, True),
+    ],
+)
+def test_only_text_that_is_known_to_sort_orders_records(
+    dataset: Any, name: str, kind: Any, later: list[str], settings: Any, ordered: bool
+) -> None:
+    """What comes last wins; where the text sorts, what comes late does not."""
+    stream = schema("s", {"id": INTEGER, name: kind, "a": TEXT}, order=name)
+    for at in later:
+        dataset.load([stream, row(**{"id": 1, name: at, "a": at})], **settings)
+    assert dataset.rows("s", "a") == [(later[1],)]
+    dataset.load([stream, row(**{"id": 1, name: later[0], "a": "late"})], **settings)
+    assert dataset.rows("s", "a") == [(later[1] if ordered else "late",)]
+
+
 def test_keys_are_unique_after_the_first_flush_too(dataset: Any) -> None:
     dataset.load([PLAIN, *(row(id=n % 7, a=str(n)) for n in range(50))])
     assert dataset.rows("s", "id, a") == [(n, str(max(range(n, 50, 7)))) for n in range(7)]

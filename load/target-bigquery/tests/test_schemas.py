@@ -207,3 +207,21 @@ def test_a_table_that_is_there_already_is_used(dataset: Any) -> None:
         [schema("public-s", {"id": INTEGER, "a": TEXT}), record("public-s", {"id": 1, "a": "x"})]
     )
     assert dataset.rows("public_s", "id, a") == [(1, "x")]
+
+
+NAMES = [
+    *('a"b', "a\\b", "a\x01b", "\x00", "a\nb", "😀", "", "`", "x" * 400, "x" * 401, "X" * 400),
+    *("_sdc_staged_sequence", "_sdc_staged_present", "__order", "__key0", "__deleted", "__segment"),
+    *("__newest", "__group0", "T", "staged", "select", "_PARTITIONTIME", "_FILE_x", "c0"),
+]
+
+
+def test_a_property_of_any_name_has_a_column(dataset: Any) -> None:
+    """Also of names that the loader's own SQL uses, and those that its decoder can't take."""
+    stream = schema("s", {"id": INTEGER, **dict.fromkeys(NAMES, TEXT), "_sdc_deleted_at": TEXT})
+    values = {name: str(n) for n, name in enumerate(NAMES)}
+    for keep, gone in (("null", {}), ("keep", {"id": 2, "_sdc_deleted_at": "x"})):
+        records = [record("s", {"id": 1, **values}), *([record("s", gone)] if gone else [])]
+        dataset.load([stream, *records], missing_properties=keep)
+    stored = dataset.query("SELECT * FROM `{d}.s` WHERE id = 1")[0]
+    assert [value for value in stored.values() if isinstance(value, str)] == [*values.values()]

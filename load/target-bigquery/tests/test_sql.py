@@ -21,6 +21,7 @@ from target_bigquery.marks import mark_of
 from target_bigquery.merging import merge
 from target_bigquery.partitions import Partitions
 from target_bigquery.settings import settings
+from target_bigquery.spool import Spool
 from target_bigquery.sql import append, next_version, remove_older_versions
 from target_bigquery.streams import OpenedStream, open_stream
 from target_bigquery.tables import StoredColumn, StoredTable, plan
@@ -78,12 +79,14 @@ class Case:
         stream = self.open().stream
         now = datetime(2024, 1, 1, tzinfo=UTC)
         lines = [{"type": "RECORD", "stream": "s", "record": record} for record in self.records]
-        batch = stream.new_batch(now)
+        spool = Spool()
+        batch = stream.new_batch(now, spool)
         batch.add([stream.decode(json.dumps(line).encode()) for line in lines], 1, now)
         load = batch.described(replace(stream.load, staging="`project.dataset._sdc_staging_s_1`"))
         statement = merge if stream.upsert else append
         parts = batch.parts()
         batch.close()
+        spool.close()
         return [statement(replace(load, part=part)) for part in parts]
 
 
@@ -99,6 +102,9 @@ class Catalogue:
 
     def path(self, name: str) -> str:
         return f"`project.dataset.{name}`"
+
+    def table_key(self, name: str) -> str:
+        return name
 
 
 CASES = {

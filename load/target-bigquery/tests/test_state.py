@@ -16,7 +16,8 @@ import pytest
 
 from sandbox.bigquery import BigQueryEmulator
 from sandbox.faults import FaultyServer
-from sandbox.singer import INTEGER, TEXT, record, schema, state
+from sandbox.singer import INTEGER, TEXT, activate, record, schema, state
+from target_bigquery.loader import INPUT_ERRORS
 
 PLAIN = schema("s", {"id": INTEGER, "a": TEXT})
 Process = subprocess.Popen[str]
@@ -208,3 +209,45 @@ def test_a_failure_is_noticed_while_the_input_is_silent(
         assert process.stdout
         assert process.stdout.read() == ""
         assert "accessDenied" in (tmp_path / "log").read_text()
+
+
+BAD_LINES: dict[str, list[Any]] = {
+    "a value": [record("{s}", {"id": 8, "n": "seven"})],
+    "a key": [record("{s}", {"a": "x"})],
+    "what the loader can't decode": ['{"type":"RECORD","stream":"{s}","record":[]}'],
+    "a line that ends in the middle": ['{"type":"RECORD","stream":"{s}","record":{"id":8,'],
+    "no JSON": ["{not json"],
+    "an unknown type": [{"type": "SOMETHING", "stream": "{s}"}],
+    "a record without SCHEMA": [record("{s}_unknown", {"id": 1})],
+    "a SCHEMA without properties": [{"type": "SCHEMA", "stream": "{s}_other", "schema": {}}],
+    "a SCHEMA of another type": [schema("{s}", {"id": TEXT, "n": TEXT})],
+    "a SCHEMA of another stream": [schema("{s}_other", {"id": INTEGER}, keys=("nothing",))],
+    "files": [{"type": "BATCH", "stream": "{s}", "encoding": {}, "manifest": []}],
+}
+
+
+def test_what_came_before_the_last_good_state_is_loaded_before_the_run_fails(dataset: Any) -> None:
+    """And nothing else, or a stream that is appended would have it twice after the next run."""
+    failing = {
+        "write_mode": {"s": "append"},
+        "delete_mode": "hard",
+        "on_bad_value": "fail",
+        "on_type_change": "fail",
+    }
+    dataset.load([PLAIN, *rows(0, 1)], **failing)
+    for number, (fault, lines) in enumerate(BAD_LINES.items()):
+        name = f"f{number}"
+        own = schema(name, {"id": INTEGER, "n": INTEGER})
+        messages = [
+            *(PLAIN, own, *rows(1, 2), record(name, {"id": 1})),
+            *(state("before"), *rows(3, 700), state("good"), *rows(703, 300)),
+            *(record(name, {"id": 2}), activate("s", 2)),
+            *(json.loads(json.dumps(line).replace("{s}", name)) for line in lines),
+            *([state("too late"), *rows(2000, 1)] if fault in {"a value", "a key"} else []),
+        ]
+        with pytest.raises(INPUT_ERRORS):
+            dataset.load(messages, **failing)
+        assert dataset.capsys.readouterr().out == '"good"\n', fault
+        assert dataset.rows("s", "COUNT(*), MAX(id)") == [(703, 702)], fault
+        assert dataset.rows(name, "id") == [(1,)], fault
+        dataset.query("DELETE FROM `{d}.s` WHERE id > 0")
