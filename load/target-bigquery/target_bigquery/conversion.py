@@ -54,8 +54,8 @@ def as_text(column: str, kind: BigQueryType) -> str:
             return name
         case "BYTES":
             return f"TO_BASE64({name})"
-        case "JSON":
-            return f"IFNULL(JSON_VALUE({name}), TO_JSON_STRING({name}))"
+        case "JSON":  # of no value TO_JSON_STRING makes the text null
+            return f"IFNULL(JSON_VALUE({name}), NULLIF(TO_JSON_STRING({name}), 'null'))"
     return f"CAST({name} AS STRING)"
 
 
@@ -68,9 +68,12 @@ def converted(conversion: Conversion) -> str:
     if after.name == "JSON":
         if before.name in _NUMBERS:
             return f"SAFE.PARSE_JSON({text}, wide_number_mode=>'round')"
-        return f"TO_JSON({text if before.name == 'BYTES' else f'`{column}`'})"
+        value = text if before.name == "BYTES" else f"`{column}`"
+        return f"IF(`{column}` IS NULL, NULL, TO_JSON({value}))"
     if after.name in _CASTS.get(before.name, ()):
         return f"SAFE_CAST(`{column}` AS {after})"
+    if after.name == "BYTES":
+        return f"SAFE.FROM_BASE64({text})"
     return f"SAFE_CAST({text} AS {after})"
 
 
@@ -79,7 +82,8 @@ def loses(conversion: Conversion) -> str | None:
     column, before, after = conversion
     if after.name == "STRING" or (after.name == "JSON" and before.name != "FLOAT64"):
         return None
-    lost = f"`{column}` IS NOT NULL AND {converted(conversion)} IS NULL"
+    value = as_text(column, before) if before.name == "JSON" else f"`{column}`"
+    lost = f"{value} IS NOT NULL AND {converted(conversion)} IS NULL"
     if before.name in {"DATETIME", "TIMESTAMP"}:
         if after.name == "TIME":
             return f"`{column}` IS NOT NULL"  # its day
