@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from sandbox.singer import INTEGER, MOMENT, TEXT, activate, record, schema, state
+from target_bigquery.calls import Calls
 from target_bigquery.errors import TargetError
 from target_bigquery.tables import Mark, described_mark, with_mark
 from target_bigquery.warehouse import Warehouse
@@ -105,8 +106,8 @@ def cut_short(dataset: Any, step: int, monkeypatch: pytest.MonkeyPatch) -> bool:
         return wrapper
 
     with monkeypatch.context() as broken:
-        for name in ("query", "mark_table"):
-            broken.setattr(Warehouse, name, mortal(getattr(Warehouse, name)))
+        for part, name in ((Calls, "run_job"), (Warehouse, "mark_table")):
+            broken.setattr(part, name, mortal(getattr(part, name)))
         try:
             dataset.load(
                 [keyed("b"), *copy(5, (4, 7, "half"), (5, 9, "half")), activate("s", 5)],
