@@ -17,7 +17,7 @@ from sandbox.bigquery import BigQueryEmulator
 from sandbox.faithful import FaithfulServer
 from sandbox.faults import CUT_AFTER, CUT_BEFORE, FAILED_JOB, SILENCE
 from sandbox.singer import INTEGER, TEXT, decimal, record, schema, state
-from target_bigquery import calls, datasets, loader, warehouse
+from target_bigquery import calls, datasets, warehouse
 from target_bigquery.emulator import emulator_client
 from target_bigquery.errors import TargetError
 from target_bigquery.warehouse import Warehouse
@@ -41,8 +41,7 @@ FAULTS: list[dict[str, Any]] = [
 @pytest.fixture
 def server(emulated: BigQueryEmulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaithfulServer]:
     monkeypatch.setattr(
-        loader,
-        "open_warehouse",
+        "target_bigquery.loader.open_warehouse",
         lambda settings, run: Warehouse(settings, emulator_client(settings), run),
     )
     for name in ("FIRST_PAUSE", "FIRST_POLL", "LONGEST_PAUSE"):
