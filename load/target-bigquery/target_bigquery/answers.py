@@ -93,6 +93,8 @@ _BY_STATUS = {
 def passes(error: BaseException) -> bool:
     """Tell if the same call, or the same work in another job, may succeed later."""
     if isinstance(error, exceptions.GoogleAPICallError):
+        if "constraints/" in one_line(error):  # a policy's refusal comes as 412 too
+            return False
         if _reasons(error) & _PASSING_REASONS or _PASSING_TEXTS.search(one_line(error)):
             return True
         # The client makes a status up for the error of a job, and 500 of a reason it doesn't know.

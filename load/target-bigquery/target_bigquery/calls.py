@@ -147,7 +147,7 @@ class _Tries:
         pause = random.uniform(self._pause / 2, self._pause)  # noqa: S311  # no secret
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
         if now + pause > self._until:
-            text = f"no success within {self._patience:.0f} seconds, last: {one_line(error)}"
+            text = f"no success within {self._patience:.0f} seconds, last: {explained(error)}"
             self._end(text, error)
         logger.warning("BigQuery did not %s, trying again: %s", self._what, one_line(error))
         time.sleep(pause)

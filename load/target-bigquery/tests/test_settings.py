@@ -41,6 +41,7 @@ def test_objects_may_come_as_json_from_the_environment() -> None:
     assert found.write_mode.of("events-x") == "append"
     assert found.clustering.of("s") == ("a", "b")
     assert found.partitioning.of("s") == Partitioning("at", "month")
+    assert read(job_labels='{"team": "a-1"}').job_labels == {"team": "a-1"}
     assert read(clustering="a, b").clustering.of("s") == ("a", "b")
 
 
@@ -102,6 +103,13 @@ def test_what_this_variant_does_anyway_is_taken(caplog: pytest.LogCaptureFixture
         ({"partitioning": {"s": {}}}, "must give a column"),
         ({"partitioning": {"s": {"column": "a", "granularity": "week"}}}, "'week'"),
         ({"project": None}, "'project' is missing"),
+        ({"staging_dataset": "a-b"}, "'staging_dataset' is 'a-b': must be letters"),
+        ({"impersonate_service_account": "me"}, "must be the e-mail address"),
+        ({"kms_key_name": "key"}, "cryptoKeys"),
+        ({"job_labels": {"Team": "x"}}, "'job_labels' has 'Team'"),
+        ({"job_labels": {"run": "x"}}, "set for each job"),
+        ({"job_labels": "x"}, "must be an object"),
+        ({"maximum_bytes_billed": -1}, "must be a number above 0"),
     ],
 )
 def test_what_is_refused(config: dict[str, Any], says: str) -> None:
