@@ -6,6 +6,7 @@ https://cloud.google.com/bigquery/docs/updating-datasets#table-expiration
 
 import logging
 import re
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -18,10 +19,12 @@ from target_bigquery.errors import TargetError
 from target_bigquery.settings import Settings
 
 STAGING_LIFETIME = timedelta(days=1)
+LEFT_OVER = 3600.0  # seconds until a staging table is no more of a run that is still at work
 _WITHOUT_BILLING = timedelta(days=60)  # what tables of a project without billing are given
 
 _STAGING = "_sdc_staging_"
-_STAGING_TABLE = re.compile(rf"{_STAGING}.*_[0-9a-f]{{12}}_\d+")
+_STAGING_END = r"_[0-9a-f]{12}_(?P<made>\d+)_\d+"  # run, when it was made, number
+_STAGING_TABLE = re.compile(rf"{_STAGING}.*{_STAGING_END}")
 
 logger = logging.getLogger(__name__)
 
@@ -49,13 +52,14 @@ class Datasets:
         return self.staging if _STAGING_TABLE.fullmatch(table) else self.target
 
     def staging_name(self, table: str, run: str, number: int) -> str:
-        """Return the name of a staging table."""
-        return f"{self._staging_prefix(table)}_{run}_{number}"
+        """Return the name of a staging table that is made now."""
+        return f"{self._staging_prefix(table)}_{run}_{time.time():.0f}_{number}"
 
     def left_over(self, table: str, names: Iterable[str]) -> list[str]:
-        """Return which of the names are staging tables of a table."""
-        pattern = re.compile(rf"{re.escape(self._staging_prefix(table))}_[0-9a-f]{{12}}_\d+")
-        return [name for name in names if pattern.fullmatch(name)]
+        """Return which of the names are staging tables of a table that no run uses any more."""
+        pattern = re.compile(re.escape(self._staging_prefix(table)) + _STAGING_END)
+        found = [match for name in names if (match := pattern.fullmatch(name))]
+        return [match[0] for match in found if int(match["made"]) + LEFT_OVER < time.time()]
 
     def _staging_prefix(self, table: str) -> str:
         """Return how names begin: tables of several datasets can share one for staging."""

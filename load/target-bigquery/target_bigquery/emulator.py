@@ -6,12 +6,14 @@ what that means for the tests.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import IO, Any
 
 from google.api_core.client_options import ClientOptions
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
 
+from target_bigquery.column_types import NUMERIC, BigQueryType
 from target_bigquery.connection import connect
 from target_bigquery.errors import TargetError
 from target_bigquery.marks import Mark
@@ -42,6 +44,9 @@ def emulator_client(settings: Settings) -> bigquery.Client:
         ),
         location=settings.location,
     )
+
+
+_NUMERIC = BigQueryType("NUMERIC", 38, 9)  # a column that becomes one has three decimals without
 
 
 class EmulatedWarehouse(Warehouse):
@@ -83,11 +88,15 @@ class EmulatedWarehouse(Warehouse):
                 f"ALTER TABLE {self.path(name)} ADD COLUMN IF NOT EXISTS "
                 f"`{column.name}` {column.type}"
             )
-        super().change_table(name, plan)
+        widen = [
+            change._replace(after=_NUMERIC) if change.after == NUMERIC else change
+            for change in plan.widen
+        ]
+        super().change_table(name, replace(plan, widen=tuple(widen)))
         types = {change.name: change.after for change in plan.widen}
         if types:
 
-            def widen(table: bigquery.Table) -> list[str]:
+            def tell(table: bigquery.Table) -> list[str]:
                 table.schema = [
                     field(NewColumn(old.name, types[old.name], old.description))
                     if old.name in types
@@ -96,7 +105,7 @@ class EmulatedWarehouse(Warehouse):
                 ]
                 return ["schema"]
 
-            self.update_table(name, widen)
+            self.update_table(name, tell)
 
     def overwrite(self, name: str, source: str) -> None:
         """Make the table anew by SQL: a copy job would copy the rows into the old columns."""

@@ -134,6 +134,13 @@ def dataset(
 
 
 @pytest.fixture
+def real_bigquery(emulator: BigQueryEmulator | None) -> None:
+    """For tests of what the emulator does not do."""
+    if emulator is not None:
+        pytest.skip("only with the real service")
+
+
+@pytest.fixture
 def emulated(emulator: BigQueryEmulator | None) -> BigQueryEmulator:
     """The emulator, for tests that do to it what can't be done to the real service."""
     if emulator is None:

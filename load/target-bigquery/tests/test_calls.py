@@ -186,7 +186,7 @@ def test_jobs_and_tables_get_what_the_settings_say(dataset: Any, server: Faithfu
     messages = [stream, record("Public-Ünits", {"id": 1}), state(1)]
     try:
         assert dataset.load(messages, **settings) == [1]
-        left = "_sdc_staging_{}_0123456789ab_1"
+        left = "_sdc_staging_{}_0123456789ab_1700000000_1"
         for table in (f"{dataset.name}-Public__nits", "other-Public__nits"):
             dataset.client.create_table(f"{dataset.project}.{staging}.{left.format(table)}")
         assert dataset.load(messages, **settings) == [1]

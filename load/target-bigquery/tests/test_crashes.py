@@ -225,6 +225,7 @@ def test_killed_runs_end_in_the_models_tables(
             f"seed {seed}: at {at} of {len(log)}, {time.monotonic() - started:.1f} s, exit {code}"
         )
     settings |= {"flush_rows": pick.choice([150, 100_000])}
+    left = set(dataset.tables())  # staging tables of killed runs too: they go when they are old
     states, code = run_and_kill(dataset, rest_of(log, at), tmp_path / "in", None, settings)
     assert code == 0, (tmp_path / "in.log").read_text()[-3000:]
     assert (states or [at])[-1] == len(log)
@@ -234,7 +235,7 @@ def test_killed_runs_end_in_the_models_tables(
             f"seed {seed}, stream {source.name}"
         )
         dataset.assert_unique(source.name, *(("id", "k") if source.text_key else ("id",)))
-    assert not [name for name in dataset.tables() if name.startswith("_sdc_staging")]
+    assert {name for name in dataset.tables() if name.startswith("_sdc_staging")} <= left
 
 
 def stored_rows(dataset: Any, source: Source) -> list[tuple[Any, ...]]:

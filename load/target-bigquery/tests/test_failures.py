@@ -3,6 +3,7 @@
 The end of the run where it does not.
 """
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -129,9 +130,10 @@ def test_staging_tables_expire_and_are_dropped(dataset: Any, server: FaultyServe
     assert dataset.tables() == ["s"]
 
 
-def test_leftovers_of_a_killed_run_disappear(dataset: Any) -> None:
+def test_leftovers_of_a_killed_run_disappear_but_not_what_another_run_uses(dataset: Any) -> None:
     dataset.load(FIRST)
-    for table in ("s_0123456789ab_1", "s_other_0123456789ab_1"):
+    old, new = (f"0123456789ab_{time.time() - ago:.0f}_1" for ago in (3700, 600))
+    for table in (f"s_{old}", f"s_{new}", f"s_other_{old}"):
         dataset.query(f"CREATE TABLE `{{d}}._sdc_staging_{table}` (id INT64)")
     dataset.load(FIRST)
-    assert dataset.tables() == ["_sdc_staging_s_other_0123456789ab_1", "s"]
+    assert dataset.tables() == [f"_sdc_staging_s_{new}", f"_sdc_staging_s_other_{old}", "s"]

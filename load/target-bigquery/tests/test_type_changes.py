@@ -20,6 +20,7 @@ from sandbox.singer import (
     schema,
     state,
 )  # fmt: skip
+from target_bigquery import datasets
 from target_bigquery.column_types import BigQueryType
 from target_bigquery.conversion import Conversion, kept_column
 from target_bigquery.errors import TargetError
@@ -194,6 +195,7 @@ def test_a_run_that_died_while_a_table_was_rewritten_is_made_good_by_the_next(
                 dataset.load(messages)
             except TargetError as error:
                 died += "killed" in str(error)
+        monkeypatch.setattr(datasets, "LEFT_OVER", -1.0)
         assert dataset.load([*messages, state(1)]) == [1]
         rows = [(1, 7, None), (2, None, "x"), (3, 8, None)]
         assert dataset.rows(name, "id, v, v_text") == rows, f"died at step {steps}"
