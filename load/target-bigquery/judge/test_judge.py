@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wasmtime
 from zetasql.api import Analyzer, CatalogBuilder, PreparedQuery, TableBuilder
-from zetasql.core import ZetaSQLError
+from zetasql.core import ZetaSQLError, wasm_client
 from zetasql.types import (
     AnalyzerOptions,
     LanguageFeature,
@@ -31,7 +32,7 @@ from target_bigquery.merging import source
 from target_bigquery.partitions import ARRIVAL
 from target_bigquery.sql import PRESENT, SEQUENCE, Load, TargetColumn
 
-BATCHES = 60
+BATCHES = 25
 ROOT = Path(__file__).parents[3]
 KINDS = {"INTEGER": "INT64", "FLOAT": "DOUBLE", "FLOAT64": "DOUBLE", "BOOLEAN": "BOOL"}
 Tables = Mapping[str, Sequence[Sequence[str]]]
@@ -39,10 +40,12 @@ Row = dict[str, Any]
 
 
 class GoogleSQL:
-    """The analyzer and the evaluator; to compile them takes some 20 seconds."""
+    """The analyzer and the evaluator; to compile them takes 20 seconds, so that is kept."""
 
     def __init__(self) -> None:
-        language = LanguageOptions.maximum_features()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(wasm_client, "Config", _caching_config)
+            language = LanguageOptions.maximum_features()
         language.product_mode = ProductMode.PRODUCT_EXTERNAL
         language.enabled_language_features.append(
             LanguageFeature.FEATURE_ALTER_COLUMN_SET_DATA_TYPE
@@ -74,6 +77,12 @@ class GoogleSQL:
         with builder.prepare() as prepared:
             found = prepared.execute().content.table_data.row
         return [json.loads(row.cell[0].string_value) for row in found]
+
+
+def _caching_config() -> Any:
+    config = wasmtime.Config()
+    config.cache = True
+    return config
 
 
 @pytest.fixture(scope="module")
