@@ -16,7 +16,7 @@ unexport VIRTUAL_ENV
 # Every run starts several programs; compiled, they start in about half the time.
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: help setup demo demo-http new-tap test test-bigquery bench bench-http bench-postgres bench-bigquery bench-end-to-end soak lint format clean
+.PHONY: help setup demo demo-http new-tap test test-sql test-bigquery bench bench-http bench-postgres bench-bigquery bench-end-to-end soak lint format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -64,6 +64,9 @@ bench: bench-postgres bench-bigquery bench-http bench-end-to-end ## measure ever
 
 test: setup ## run every test (ARGS="-k name" for some of them)
 	$(BIN)/pytest $(ARGS)
+
+test-sql: .venv/.synced ## have Google's analyzer judge the SQL that `make test` has sent
+	$(UV) run --quiet --locked --group judge pytest load/target-bigquery/judge $(ARGS)
 
 test-bigquery: .venv/.synced ## run the loader's tests against the real service, the least certain first (PROJECT=… DATASET=…)
 	@test -n "$(PROJECT)" -a -n "$(DATASET)" || { echo "usage: make test-bigquery PROJECT=… DATASET=…"; exit 2; }

@@ -1,7 +1,8 @@
 """Runs the benchmark; `make bench-bigquery` does it.
 
 Every contender loads the same file into a new embedded BigQuery, append and upsert; the rows are
-counted afterwards. Then ours loads a file ten times as large, to show how memory grows.
+counted afterwards. Then ours loads a file ten times as large, to show how memory grows. At last,
+what a MERGE would read is counted (`--parts pruning`: only that).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.bigquery_load import source
 from benchmarks.bigquery_load.contenders import CONTENDERS, OURS, PROJECT, Contender
-from benchmarks.bigquery_load.results import Load, write
+from benchmarks.bigquery_load.results import Load, rewrite_pruning, write
 from benchmarks.measure import measure
 from sandbox.bigquery import BigQueryEmulator
 
@@ -25,7 +26,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.bigquery_load", description=__doc__)
     parser.add_argument("--records", type=int, default=500_000)
     parser.add_argument("--large", type=int, default=5_000_000, help="for memory; 0: leave it out")
+    parser.add_argument("--parts", choices=["all", "pruning"], default="all")
     options = parser.parse_args()
+    if options.parts == "pruning":
+        rewrite_pruning()
+        return
     for contender in CONTENDERS:
         contender.prepare()
     with tempfile.TemporaryDirectory() as folder:

@@ -7,6 +7,7 @@ import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from benchmarks.bigquery_load import pruning
 from benchmarks.bigquery_load.contenders import DLT_JSONL, OURS, Z3_DEFAULT, Z3_LARGE, Contender
 from benchmarks.report import Bar, Panel, draw, table
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from benchmarks.measure import Usage
 
 FOLDER = Path(__file__).parent
+RESULTS = FOLDER / "RESULTS.md"
 GOAL_MICROS = 6.0
 HEADER = (
     "mode",
@@ -60,7 +62,14 @@ def write(loads: list[Load], large: list[Load]) -> None:
     ]
     title = f"{loads[0].records:,} Singer records into BigQuery's emulator"
     draw(title, "CPU time of the loading process, start included", panels, FOLDER / "results.svg")
-    (FOLDER / "RESULTS.md").write_text(report(loads, large, modes))
+    RESULTS.write_text(f"{report(loads, large, modes)}\n{pruning.section()}")
+
+
+def rewrite_pruning() -> None:
+    """Write the last section of RESULTS.md anew."""
+    section = pruning.section()
+    before = RESULTS.read_text().split(section.splitlines()[0])[0].rstrip()
+    RESULTS.write_text(f"{before}\n\n{section}")
 
 
 def report(loads: list[Load], large: list[Load], modes: list[str]) -> str:

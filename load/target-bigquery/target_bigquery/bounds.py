@@ -10,6 +10,7 @@ https://cloud.google.com/bigquery/docs/using-dml-with-partitioned-tables#pruning
 import sys
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from itertools import takewhile
 from typing import Any
 
 import pyarrow as pa
@@ -23,7 +24,9 @@ BOUNDED = {"BIGNUMERIC", "BOOL", "DATE", "DATETIME", "INT64", "NUMERIC", "STRING
 LONGEST_TEXT = 128  # characters of a bound
 MOST_RANGES = 100
 LEAST_SHARE = 1000  # narrower than this part of all that is spanned, no gap is worth a range
-_LEAST_GAPS = {"INT64": 1000, "DATE": 2, "DATETIME": 1000, "TIMESTAMP": 1000}  # µs of the last two
+MOST_TEXTS = 10_000  # to look for gaps between; with more there are hardly any
+_LEAST_GAPS = {"INT64": 1000, "DATE": 2, "DATETIME": 1000, "TIMESTAMP": 1000, "STRING": 1}  # or µs
+_TAIL = 12  # characters that tell how far texts are apart
 _INTEGERS = {"DATE": pa.int32()}  # what Arrow holds; the others are of 64 bits
 
 Ranges = tuple[tuple[str, str | None], ...]  # literals: from, to; both included; None: no end
@@ -66,12 +69,19 @@ class Bounds:
         self._split = split and kind in _LEAST_GAPS
         self._ends: list[Any] = []
         self._values: list[pa.Array] = []  # if it is to be split
+        self._count = 0
 
     def add(self, values: pa.Array) -> None:
         """Take some of the column, as it is staged; it has no nulls."""
         if self._split:
             self._values.append(values)
-        elif self._kind == "BIGNUMERIC":  # staged as text
+            self._count += len(values)
+            if self._kind != "STRING" or self._count <= MOST_TEXTS:
+                return
+            self._split = False
+            values = pa.concat_arrays(self._values)
+            self._values.clear()
+        if self._kind == "BIGNUMERIC":  # staged as text
             self._widen(map(Decimal, values.to_pylist()))
         else:
             self._widen(pc.min_max(values).as_py().values())
@@ -82,20 +92,21 @@ class Bounds:
 
     def ranges(self) -> Ranges:
         """Return ranges that hold all values, in order; none if there is nothing to say."""
-        if self._kind == "STRING" and self._ends:
-            low, high = self._ends
-            above = _above(high)
-            return ((self._literal(_printable(low)), above and self._literal(above)),)
         ends = self._split_ends() if self._values else [self._ends] if self._ends else []
-        return tuple((self._literal(low), self._literal(high)) for low, high in ends)
-
-    def _literal(self, value: Any) -> str:
-        return literal(self._kind, value)
+        if self._kind == "STRING":
+            ends = [[_printable(low), _above(high)] for low, high in ends]
+        return tuple(
+            (literal(self._kind, low), None if high is None else literal(self._kind, high))
+            for low, high in ends
+        )
 
     def _split_ends(self) -> list[list[Any]]:
         """Return the ranges that are left between the largest gaps."""
         values = pa.concat_arrays(self._values).sort()
-        numbers = values.view(_INTEGERS.get(self._kind, pa.int64())).cast(pa.int64())
+        if self._kind == "STRING":
+            numbers = pa.array(_places(values.to_pylist()))
+        else:
+            numbers = values.view(_INTEGERS.get(self._kind, pa.int64())).cast(pa.int64())
         gaps = pc.pairwise_diff(numbers)[1:].view(pa.uint64())  # read so, no gap overflows
         span = numbers[-1].as_py() - numbers[0].as_py()
         least = max(_LEAST_GAPS[self._kind], span // LEAST_SHARE)
@@ -104,6 +115,24 @@ class Bounds:
         lows = values.take(pa.array([0, *(at + 1 for at in cuts)])).to_pylist()
         highs = values.take(pa.array([*cuts, len(values) - 1])).to_pylist()
         return [list(ends) for ends in zip(lows, highs, strict=True)]
+
+
+def _places(texts: list[str]) -> list[int]:
+    """Return where sorted texts are between the first and the last, as numbers up to 2^62.
+
+    They are read as numbers whose digits are the characters that occur, so that of random UUIDs,
+    hexadecimal, all places are alike.
+    """
+    ends = zip(texts[0], texts[-1], strict=False)
+    common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], ends))
+    tails = [text[common : common + _TAIL] for text in texts]
+    digits = {char: digit for digit, char in enumerate(sorted(set().union(*tails)), 1)}
+    base = len(digits) + 1  # 0 is the end
+    places = [
+        sum(digits[char] * base ** (_TAIL - at) for at, char in enumerate(tail, 1))
+        for tail in tails
+    ]
+    return [(place << 62) // base**_TAIL for place in places]
 
 
 def _printable(text: str) -> str:

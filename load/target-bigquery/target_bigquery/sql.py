@@ -8,6 +8,7 @@ server. All statements can be run again. `merging` has the longest.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from target_bigquery.bounds import Ranges
 from target_bigquery.column_types import BigQueryType
@@ -78,6 +79,17 @@ class Load:
         """Return the column of that name."""
         return next(column for column in self.columns if column.name == name)
 
+    @cached_property
+    def own(self) -> str:
+        """What names of the statement's own begin with, and no column does.
+
+        An alias `T` would hide a column `t`, and a property may be named `__deleted`.
+        """
+        own = "__"
+        while any(column.name.startswith(own) for column in self.columns):
+            own += "_"
+        return own
+
     @property
     def key_columns(self) -> list[TargetColumn]:
         """The columns by which rows differ."""
@@ -94,13 +106,12 @@ def listed(parts: Iterable[str]) -> str:
     return ", ".join(parts)
 
 
-def any_partition(column: str, table: str = "") -> str:
+def any_partition(column: str) -> str:
     """Return a condition that is always true, for a table that wants to be filtered by a column.
 
     https://cloud.google.com/bigquery/docs/querying-partitioned-tables
     """
-    name = f"{table}.{quoted(column)}" if table else quoted(column)
-    return f"({name} IS NULL OR {name} IS NOT NULL)"
+    return f"({column} IS NULL OR {column} IS NOT NULL)"
 
 
 def append(load: Load) -> str:
@@ -132,7 +143,7 @@ def remove_older_versions(
     """
     older = f"({version_column} IS NULL OR {version_column} < {version})"
     if filtered:
-        older += f" AND {any_partition(filtered)}"
+        older += f" AND {any_partition(quoted(filtered))}"
     if deleted is None:
         return f"DELETE FROM {table} WHERE {older}"
     now = "CAST(CURRENT_TIMESTAMP() AS STRING)" if text else "CURRENT_TIMESTAMP()"
@@ -147,5 +158,5 @@ def least_version(table: str, version_column: str) -> str:
 
 def next_version(table: str, version_column: str, filtered: str | None = None) -> str:
     """Return the query for the version above those of a table's rows, NULL without rows."""
-    where = f" WHERE {any_partition(filtered)}" if filtered else ""
+    where = f" WHERE {any_partition(quoted(filtered))}" if filtered else ""
     return f"SELECT MAX(IFNULL({version_column}, -1)) + 1 AS version FROM {table}{where}"

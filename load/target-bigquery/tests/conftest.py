@@ -3,11 +3,12 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,47 @@ def dataset(
         signal.signal(number, handler)
     client.delete_dataset(f"{client.project}.{name}", delete_contents=True, not_found_ok=True)
     client.close()  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def statements(pytestconfig: pytest.Config) -> Iterator[None]:
+    """Keep for `make test-sql` what the loader asks in this process, with the tables' columns then.
+
+    A line of JSON for each statement. The columns are those of the answers that the loader gets.
+    """
+    schemas: dict[str, list[tuple[str, str]]] = {}
+    found: list[str] = []
+    query = bigquery.Client.query
+
+    def noting(call: Callable[..., Any], part: str) -> Callable[..., Any]:
+        def wrapper(client: bigquery.Client, *args: Any, **options: Any) -> Any:
+            result = call(client, *args, **options)
+            if part == "loaded":
+                table, schema = args[1], options["job_config"].schema
+            else:
+                table, schema = result, result.schema
+            path = f"{table.project}.{table.dataset_id}.{table.table_id}"
+            schemas[path] = [(field.name, field.field_type) for field in schema]
+            return result
+
+        return wrapper
+
+    def noted(client: bigquery.Client, sql: str, **options: Any) -> Any:
+        if "job_id" in options:  # the loader's; tests give none
+            paths = set(re.findall("`([^`]+[.][^`]+[.][^`]+)`", sql)) & schemas.keys()
+            tables = {path: schemas[path] for path in sorted(paths)}
+            found.append(json.dumps({"sql": sql, "tables": tables}))
+        return query(client, sql, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("create_table", "get_table", "update_table"):
+            patch.setattr(bigquery.Client, name, noting(getattr(bigquery.Client, name), "answer"))
+        load = bigquery.Client.load_table_from_file
+        patch.setattr(bigquery.Client, "load_table_from_file", noting(load, "loaded"))
+        patch.setattr(bigquery.Client, "query", noted)
+        yield
+    path = pytestconfig.cache.mkdir("statements") / "target-bigquery.jsonl"
+    path.write_text("\n".join(found))
 
 
 @pytest.fixture

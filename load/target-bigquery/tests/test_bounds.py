@@ -1,6 +1,7 @@
 """Between which literals the keys of a batch are, and by which parts it goes into partitions."""
 
 import re
+import uuid
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from target_bigquery.bounds import LONGEST_TEXT, MOST_RANGES, Bounds, Ranges
+from target_bigquery.bounds import LONGEST_TEXT, MOST_RANGES, MOST_TEXTS, Bounds, Ranges
 from target_bigquery.errors import TargetError
 from target_bigquery.partitions import (
     ARRIVAL,
@@ -57,7 +58,7 @@ def test_bounds_are_literals_of_the_columns_type(
 
 def test_a_text_is_bounded_by_what_can_be_read_in_a_statement() -> None:
     def bounds(*texts: str) -> tuple[str, str | None]:
-        return ranges("STRING", list(texts))[0]
+        return ranges("STRING", list(texts), split=False)[0]
 
     assert bounds("it's", "a\\", '"é😀"') == (r"""'"é😀"'""", r"'it\'s'")
     assert bounds("a\\") == (r"'a\\'", r"'a\\'")
@@ -69,14 +70,16 @@ def test_a_text_is_bounded_by_what_can_be_read_in_a_statement() -> None:
 
 @given(st.lists(st.text(), min_size=1))
 def test_no_text_is_out_of_its_bounds(texts: list[str]) -> None:
-    low, high = (
-        None if end is None else re.sub(r"\\(.)", r"\1", end[1:-1])
-        for end in ranges("STRING", texts)[0]
-    )
-    encoded = [text.encode() for text in texts]  # what BigQuery compares
-    assert low is not None
-    assert low.encode() <= min(encoded)
-    assert high is None or high.encode() >= max(encoded)
+    for split in (True, False):
+        found = [
+            [None if end is None else re.sub(r"\\(.)", r"\1", end[1:-1]).encode() for end in ends]
+            for ends in ranges("STRING", texts, split=split)
+        ]
+        for text in map(str.encode, texts):  # what BigQuery compares
+            assert any(
+                low is not None and low <= text and (high is None or text <= high)
+                for low, high in found
+            )
 
 
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1))
@@ -96,6 +99,19 @@ def test_keys_far_apart_are_in_ranges_of_their_own() -> None:
     assert [low for low, _ in ranges("DATE", days)] == ["DATE '2020-01-01'", "DATE '2024-01-01'"]
     moments = [NOON, NOON + timedelta(seconds=1), NOON - timedelta(days=900)]
     assert len(ranges("DATETIME", moments)) == 2
+
+
+def test_texts_far_apart_are_in_ranges_of_their_own() -> None:
+    uuids = [str(uuid.UUID(int=(n << 128) // 50 + n)) for n in range(50)]
+    assert len(ranges("STRING", uuids, chunk=5)) == 50
+    near = [f"2024-05-06-{n:06}" for n in range(500)]
+    assert ranges("STRING", [*near, "2019-01-01-000001"]) == (
+        ("'2019-01-01-000001'", "'2019-01-01-000001'"),
+        ("'2024-05-06-000000'", "'2024-05-06-000499'"),
+    )
+    many = [f"{n:06}" for n in [*range(MOST_TEXTS), 999_999]]
+    assert ranges("STRING", many, chunk=4096) == (("'000000'", "'999999'"),)
+    assert len(ranges("STRING", [*many[:100], many[-1]], chunk=4096)) == 2
 
 
 def test_a_batch_of_few_partitions_is_one_part() -> None:

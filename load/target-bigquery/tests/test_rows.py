@@ -403,6 +403,16 @@ def test_keys_of_several_columns(dataset: Any) -> None:
     assert dataset.rows("s", "x, y, a", "1, 2") == [(x, y, "2") for x in (1, 2) for y in "ab"]
 
 
+def test_columns_may_be_named_as_the_statements_name_things(dataset: Any) -> None:
+    """`make test-sql` has a better eye for it: BigQuery takes a column `t` for a table `T`."""
+    names = ["t", "S", "staged", "fresh", "marked", "picked", "__deleted", "__newest", "__t"]
+    stream = schema("s", {"id": INTEGER, **dict.fromkeys(names, TEXT), "_sdc_deleted_at": MOMENT})
+    dataset.load([stream, row(id=1, **dict.fromkeys(names, "x")), row(id=2)])
+    dataset.load([stream, row(id=1, **dict.fromkeys(names, "y")), row(id=2, _sdc_deleted_at=FIRST)])
+    columns = ", ".join(f"`{name}`" for name in names)
+    assert dataset.rows("s", f"{columns}, id", "id") == [(*["y"] * 9, 1), (*[None] * 9, 2)]
+
+
 def test_a_table_of_keys_only(dataset: Any) -> None:
     stream = schema("s", {"id": INTEGER})
     for _ in range(2):

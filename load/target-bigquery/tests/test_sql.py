@@ -175,9 +175,9 @@ def test_there_is_no_golden_file_without_its_case() -> None:
 def test_a_text_that_is_not_compared_by_its_characters_has_no_bounds() -> None:
     """In a table with a collation that ignores case, `a` may be stored where `B` is the least."""
     case = Case({"id": TEXT, "n": INTEGER}, [{"id": "B", "n": 1}], keys=("id", "n"))
-    assert "T.`id` BETWEEN 'B' AND 'B' AND T.`n`" in case.statements()[0]
+    assert "__T.`id` BETWEEN 'B' AND 'B' AND __T.`n`" in case.statements()[0]
     bounded = replace(case, collated=True).statements()[0]
-    assert "T.`id` = S.`id` AND T.`n` = S.`n` AND T.`n` BETWEEN 1 AND 1\n" in bounded
+    assert "__T.`id` = __S.`id` AND __T.`n` = __S.`n` AND __T.`n` BETWEEN 1 AND 1\n" in bounded
 
 
 @pytest.mark.parametrize("column", ["at", "_PARTITIONTIME"])
@@ -189,7 +189,9 @@ def test_every_statement_filters_a_table_that_asks_for_it(column: str) -> None:
     assert next_version("t", "v", column).endswith(f" FROM t WHERE {always}")
     case = replace(CASES["required_partition_filter"], partitions=Partitions(column, filtered=True))
     matches = case.statements()[0].split("\nON ")[1]
-    assert f"BETWEEN 7 AND 7 AND (T.`{column}` IS NULL OR T.`{column}` IS NOT NULL)\n" in matches
+    assert (
+        f"BETWEEN 7 AND 7 AND (__T.`{column}` IS NULL OR __T.`{column}` IS NOT NULL)\n" in matches
+    )
 
 
 def test_a_column_that_cant_cluster_is_named() -> None:

@@ -1,4 +1,4 @@
-MERGE `project.dataset.s` T
+MERGE `project.dataset.s` __T
 USING (
 SELECT * FROM (
   SELECT `id` AS `id`, `n` AS `n`, `_sdc_extracted_at` AS `_sdc_extracted_at`, `_sdc_received_at` AS `_sdc_received_at`, `_sdc_batched_at` AS `_sdc_batched_at`, `_sdc_staged_sequence` AS `_sdc_sequence`, `_sdc_table_version` AS `_sdc_table_version`
@@ -7,11 +7,11 @@ SELECT * FROM (
     QUALIFY ROW_NUMBER() OVER (PARTITION BY `id` ORDER BY _sdc_staged_sequence DESC) = 1
   )
 ) WHERE (`n` < 20000 OR `n` IS NULL)
-) S
-ON T.`id` = S.`id` AND T.`id` BETWEEN 0 AND 4499
-WHEN MATCHED THEN UPDATE SET `n` = S.`n`, `_sdc_extracted_at` = S.`_sdc_extracted_at`, `_sdc_received_at` = S.`_sdc_received_at`, `_sdc_batched_at` = S.`_sdc_batched_at`, `_sdc_sequence` = S.`_sdc_sequence`, `_sdc_table_version` = S.`_sdc_table_version`
-WHEN NOT MATCHED THEN INSERT (`id`, `n`, `_sdc_extracted_at`, `_sdc_received_at`, `_sdc_batched_at`, `_sdc_sequence`, `_sdc_table_version`) VALUES (S.`id`, S.`n`, S.`_sdc_extracted_at`, S.`_sdc_received_at`, S.`_sdc_batched_at`, S.`_sdc_sequence`, S.`_sdc_table_version`);
-MERGE `project.dataset.s` T
+) __S
+ON __T.`id` = __S.`id` AND __T.`id` BETWEEN 0 AND 4499
+WHEN MATCHED THEN UPDATE SET `n` = __S.`n`, `_sdc_extracted_at` = __S.`_sdc_extracted_at`, `_sdc_received_at` = __S.`_sdc_received_at`, `_sdc_batched_at` = __S.`_sdc_batched_at`, `_sdc_sequence` = __S.`_sdc_sequence`, `_sdc_table_version` = __S.`_sdc_table_version`
+WHEN NOT MATCHED THEN INSERT (`id`, `n`, `_sdc_extracted_at`, `_sdc_received_at`, `_sdc_batched_at`, `_sdc_sequence`, `_sdc_table_version`) VALUES (__S.`id`, __S.`n`, __S.`_sdc_extracted_at`, __S.`_sdc_received_at`, __S.`_sdc_batched_at`, __S.`_sdc_sequence`, __S.`_sdc_table_version`);
+MERGE `project.dataset.s` __T
 USING (
 SELECT * FROM (
   SELECT `id` AS `id`, `n` AS `n`, `_sdc_extracted_at` AS `_sdc_extracted_at`, `_sdc_received_at` AS `_sdc_received_at`, `_sdc_batched_at` AS `_sdc_batched_at`, `_sdc_staged_sequence` AS `_sdc_sequence`, `_sdc_table_version` AS `_sdc_table_version`
@@ -20,11 +20,11 @@ SELECT * FROM (
     QUALIFY ROW_NUMBER() OVER (PARTITION BY `id` ORDER BY _sdc_staged_sequence DESC) = 1
   )
 ) WHERE `n` >= 20000 AND `n` < 40000
-) S
-ON T.`id` = S.`id` AND T.`id` BETWEEN 0 AND 4499
-WHEN MATCHED THEN UPDATE SET `n` = S.`n`, `_sdc_extracted_at` = S.`_sdc_extracted_at`, `_sdc_received_at` = S.`_sdc_received_at`, `_sdc_batched_at` = S.`_sdc_batched_at`, `_sdc_sequence` = S.`_sdc_sequence`, `_sdc_table_version` = S.`_sdc_table_version`
-WHEN NOT MATCHED THEN INSERT (`id`, `n`, `_sdc_extracted_at`, `_sdc_received_at`, `_sdc_batched_at`, `_sdc_sequence`, `_sdc_table_version`) VALUES (S.`id`, S.`n`, S.`_sdc_extracted_at`, S.`_sdc_received_at`, S.`_sdc_batched_at`, S.`_sdc_sequence`, S.`_sdc_table_version`);
-MERGE `project.dataset.s` T
+) __S
+ON __T.`id` = __S.`id` AND __T.`id` BETWEEN 0 AND 4499
+WHEN MATCHED THEN UPDATE SET `n` = __S.`n`, `_sdc_extracted_at` = __S.`_sdc_extracted_at`, `_sdc_received_at` = __S.`_sdc_received_at`, `_sdc_batched_at` = __S.`_sdc_batched_at`, `_sdc_sequence` = __S.`_sdc_sequence`, `_sdc_table_version` = __S.`_sdc_table_version`
+WHEN NOT MATCHED THEN INSERT (`id`, `n`, `_sdc_extracted_at`, `_sdc_received_at`, `_sdc_batched_at`, `_sdc_sequence`, `_sdc_table_version`) VALUES (__S.`id`, __S.`n`, __S.`_sdc_extracted_at`, __S.`_sdc_received_at`, __S.`_sdc_batched_at`, __S.`_sdc_sequence`, __S.`_sdc_table_version`);
+MERGE `project.dataset.s` __T
 USING (
 SELECT * FROM (
   SELECT `id` AS `id`, `n` AS `n`, `_sdc_extracted_at` AS `_sdc_extracted_at`, `_sdc_received_at` AS `_sdc_received_at`, `_sdc_batched_at` AS `_sdc_batched_at`, `_sdc_staged_sequence` AS `_sdc_sequence`, `_sdc_table_version` AS `_sdc_table_version`
@@ -33,7 +33,7 @@ SELECT * FROM (
     QUALIFY ROW_NUMBER() OVER (PARTITION BY `id` ORDER BY _sdc_staged_sequence DESC) = 1
   )
 ) WHERE `n` >= 40000
-) S
-ON T.`id` = S.`id` AND T.`id` BETWEEN 0 AND 4499
-WHEN MATCHED THEN UPDATE SET `n` = S.`n`, `_sdc_extracted_at` = S.`_sdc_extracted_at`, `_sdc_received_at` = S.`_sdc_received_at`, `_sdc_batched_at` = S.`_sdc_batched_at`, `_sdc_sequence` = S.`_sdc_sequence`, `_sdc_table_version` = S.`_sdc_table_version`
-WHEN NOT MATCHED THEN INSERT (`id`, `n`, `_sdc_extracted_at`, `_sdc_received_at`, `_sdc_batched_at`, `_sdc_sequence`, `_sdc_table_version`) VALUES (S.`id`, S.`n`, S.`_sdc_extracted_at`, S.`_sdc_received_at`, S.`_sdc_batched_at`, S.`_sdc_sequence`, S.`_sdc_table_version`);
+) __S
+ON __T.`id` = __S.`id` AND __T.`id` BETWEEN 0 AND 4499
+WHEN MATCHED THEN UPDATE SET `n` = __S.`n`, `_sdc_extracted_at` = __S.`_sdc_extracted_at`, `_sdc_received_at` = __S.`_sdc_received_at`, `_sdc_batched_at` = __S.`_sdc_batched_at`, `_sdc_sequence` = __S.`_sdc_sequence`, `_sdc_table_version` = __S.`_sdc_table_version`
+WHEN NOT MATCHED THEN INSERT (`id`, `n`, `_sdc_extracted_at`, `_sdc_received_at`, `_sdc_batched_at`, `_sdc_sequence`, `_sdc_table_version`) VALUES (__S.`id`, __S.`n`, __S.`_sdc_extracted_at`, __S.`_sdc_received_at`, __S.`_sdc_batched_at`, __S.`_sdc_sequence`, __S.`_sdc_table_version`);
