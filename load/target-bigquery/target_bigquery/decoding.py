@@ -157,9 +157,10 @@ class RecordDecoder:
         self._extracted_at = converter(TIMESTAMP, verbatim=False, decimal=False)
         self._converters: list[Converter] = [
             converter(
-                JSON if column.document else column.cast_type,
+                column.cast_type,
                 verbatim=column.declared.verbatim,
                 decimal=column.decimal,
+                document=column.document,
             )
             for column in self.columns
         ]
@@ -167,6 +168,7 @@ class RecordDecoder:
             Raw if column.raw else _PYTHON_TYPES.get(column.type.name, str) | None
             for column in self.columns
         ]
+        self._decoders = [msgspec.json.Decoder(kind).decode for kind in self._kinds]
         self._record = self._record_type()
         self._message = msgspec.defstruct(
             "RecordMessage",
@@ -232,13 +234,13 @@ class RecordDecoder:
                 differs = bytes(raw) != bytes(other.get(column.source, raw))
                 if differs and (column.document or change != SPELT):
                     self._count(change, column, number, why)
-            values[f"c{index}"] = self._value(column, self._kinds[index], raw, number)
+            values[f"c{index}"] = self._value(column, self._decoders[index], raw, number)
         return self._message(self._record(**values), message.version, message.time_extracted)
 
-    def _value(self, column: Column, kind: Any, raw: Raw, number: int) -> Any:
+    def _value(self, column: Column, decode: Callable[[bytes], Any], raw: Raw, number: int) -> Any:
         """Decode a value by itself, in whatever form it is."""
         try:
-            return msgspec.json.decode(raw, type=kind)
+            return decode(raw)
         except UNDECODABLE as error:
             try:
                 return from_json(column.type.name, bytes(raw))
@@ -294,9 +296,8 @@ class RecordDecoder:
             return convert(values)
         except REFUSALS:
             held = list(values)
-            kind = JSON if column.document else column.cast_type
             for at, value in enumerate(values):
-                held[at], change = tidied(kind.name, value)
+                held[at], change = tidied(column.type.name, value)
                 if change is not None:
                     why = f"it {change.partition(',')[0]}"
                     self._count(change, column, self._converted + at + 1, why)
