@@ -8,8 +8,9 @@ from typing import Any
 
 from target_bigquery.batch import Batch
 from target_bigquery.column_types import DATE
-from target_bigquery.decoding import Column, RecordDecoder, SchemaMessage, record_of
+from target_bigquery.decoding import Column, RecordDecoder, record_of
 from target_bigquery.errors import TargetError
+from target_bigquery.messages import UNDECODABLE, SchemaMessage
 from target_bigquery.settings import LONGEST_CLUSTERING, Partitioning, Settings
 from target_bigquery.spool import Spool
 from target_bigquery.sql import SEQUENCE, Load, TargetColumn
@@ -79,7 +80,7 @@ class Stream:
         known = self.message.schema.get("properties", {})
         try:
             unknown = [name for name in record_of(line) if name not in known]
-        except ValueError:
+        except UNDECODABLE:
             return  # the decoder says what is wrong
         if unknown:
             logger.warning(
@@ -168,7 +169,8 @@ def open_stream(
         message.key_properties or (),
         partial=upsert and settings.missing_properties.of(name) == "keep",
         # Without its key a row would be another, without its mark a deleted one alive.
-        fixed=[c.source for c in columns if c.name in keys or c.name in deletes or fail],
+        fixed=[c.source for c in columns if c.name in keys or fail],
+        marks=DELETE_COLUMNS,
     )
     names = [column.name for column in columns]
 

@@ -17,7 +17,7 @@ import pytest
 from sandbox.bigquery import BigQueryEmulator
 from sandbox.faults import FaultyServer
 from sandbox.singer import INTEGER, TEXT, activate, record, schema, state
-from target_bigquery.loader import INPUT_ERRORS
+from target_bigquery.waiting import INPUT_ERRORS
 
 PLAIN = schema("s", {"id": INTEGER, "a": TEXT})
 Process = subprocess.Popen[str]
