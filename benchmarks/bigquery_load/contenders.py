@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.peers import make_environment, make_own_environment
+from sandbox.peers import make_environment, make_own_environment
 
 HERE = Path(__file__).parent
 PACKAGE = HERE.parents[1] / "load" / "target-bigquery"

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmarks.bigquery_load.contenders import DLT, Z3
-from benchmarks.peers import make_environment
 from sandbox.bigquery import PROJECT
 from sandbox.meltano import EXECUTABLE
+from sandbox.peers import make_environment
 from sandbox.postgres import HOST, PASSWORD, Postgres
 from sandbox.services import tap_environ
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from benchmarks.http_source.scenarios import COMICS
-from benchmarks.peers import make_environment
+from sandbox.peers import make_environment
 
 if TYPE_CHECKING:
     from benchmarks.http_source.scenarios import Scenario

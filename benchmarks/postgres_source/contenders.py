@@ -5,8 +5,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers import make_environment, make_own_environment
 from benchmarks.postgres_source.piped import Measurement, measure
+from sandbox.peers import make_environment, make_own_environment
 from sandbox.postgres import HOST, PASSWORD, Postgres
 
 PACKAGE = Path(__file__).parents[2] / "extract" / "tap-postgres-cdc"

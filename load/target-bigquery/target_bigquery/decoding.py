@@ -1,13 +1,10 @@
-"""From the lines of a stream to Arrow, with a msgspec decoder generated for each stream.
-
-Messages: https://hub.meltano.com/singer/spec#messages
-"""
+"""From the lines of a stream to Arrow, with a msgspec decoder generated for each stream."""
 
 import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import pyarrow as pa
@@ -16,18 +13,10 @@ from singer_sdk.exceptions import MissingKeyPropertiesError
 
 from target_bigquery.column_types import JSON, TIMESTAMP, BigQueryType, PropertyType
 from target_bigquery.errors import RecordError, TargetError
-from target_bigquery.forms import MENDED, NULLED, SPELT, from_json, tidied
+from target_bigquery.forms import CUT, MENDED, NULLED, SPELT, from_json, tidied
+from target_bigquery.messages import UNDECODABLE, Version
 from target_bigquery.repair import repaired
 from target_bigquery.values import ARROW_TYPES, NULL, REFUSALS, Converter, converter, refused
-
-Version = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-
-
-class RecordEnvelope(msgspec.Struct, tag_field="type", tag="RECORD", gc=False):
-    """A RECORD whose stream is not known yet."""
-
-    stream: str
-    record: Raw
 
 
 class _LooseMessage(msgspec.Struct, gc=False):
@@ -35,42 +24,12 @@ class _LooseMessage(msgspec.Struct, gc=False):
 
     record: dict[str, Raw]
     version: Version | None = None
-    time_extracted: str | None = None
+    time_extracted: Raw = NULL
 
 
-class SchemaMessage(msgspec.Struct, tag_field="type", tag="SCHEMA"):
-    """A SCHEMA."""
-
-    stream: str
-    schema: dict[str, Any]
-    key_properties: list[str] | None = None
-    bookmark_properties: list[str] | None = None
-
-
-class StateMessage(msgspec.Struct, tag_field="type", tag="STATE"):
-    """A STATE; its value goes out as the text it came in."""
-
-    value: Raw
-
-
-class ActivateVersionMessage(msgspec.Struct, tag_field="type", tag="ACTIVATE_VERSION"):
-    """An ACTIVATE_VERSION: the stream's rows of older versions are to go."""
-
-    stream: str
-    version: Version
-
-
-class BatchMessage(msgspec.Struct, tag_field="type", tag="BATCH"):
-    """A BATCH of the Singer SDK: files instead of lines."""
-
-    stream: str
-
-
-Message = RecordEnvelope | SchemaMessage | StateMessage | ActivateVersionMessage | BatchMessage
-decode_message = msgspec.json.Decoder(Message).decode
 logger = logging.getLogger(__name__)
+_decode_text = msgspec.json.Decoder(str | None).decode
 _decode_loosely = msgspec.json.Decoder(_LooseMessage).decode
-UNDECODABLE = (ValueError, RecursionError)  # what msgspec raises; its own errors are ValueErrors
 
 
 def record_of(line: bytes) -> dict[str, Raw]:
@@ -133,6 +92,7 @@ class RecordDecoder:
         partial: tell a missing property from null (`missing_properties: keep`).
         fixed: names of properties whose values must not be changed: a record that has one which
             the column can't hold is refused.
+        marks: the same for all but digits of a second: whether there is a value is what counts.
 
     Attributes:
         changes: how many values were changed, by property and change (of `forms`).
@@ -146,6 +106,7 @@ class RecordDecoder:
         *,
         partial: bool,
         fixed: Collection[str] = (),
+        marks: Collection[str] = (),
     ) -> None:
         self.stream = stream
         self.columns = tuple(columns)
@@ -153,13 +114,15 @@ class RecordDecoder:
         self.partial = partial
         self.changes: Counter[tuple[str, str]] = Counter()
         self._fixed = frozenset(fixed)
+        self._marks = frozenset(marks)
         self._converted = 0
         self._extracted_at = converter(TIMESTAMP, verbatim=False, decimal=False)
         self._converters: list[Converter] = [
             converter(
-                JSON if column.document else column.cast_type,
+                column.cast_type,
                 verbatim=column.declared.verbatim,
                 decimal=column.decimal,
+                document=column.document,
             )
             for column in self.columns
         ]
@@ -167,6 +130,7 @@ class RecordDecoder:
             Raw if column.raw else _PYTHON_TYPES.get(column.type.name, str) | None
             for column in self.columns
         ]
+        self._decoders = [msgspec.json.Decoder(kind).decode for kind in self._kinds]
         self._record = self._record_type()
         self._message = msgspec.defstruct(
             "RecordMessage",
@@ -232,13 +196,14 @@ class RecordDecoder:
                 differs = bytes(raw) != bytes(other.get(column.source, raw))
                 if differs and (column.document or change != SPELT):
                     self._count(change, column, number, why)
-            values[f"c{index}"] = self._value(column, self._kinds[index], raw, number)
-        return self._message(self._record(**values), message.version, message.time_extracted)
+            values[f"c{index}"] = self._value(column, self._decoders[index], raw, number)
+        extracted = self._value(_EXTRACTED_AT, _decode_text, message.time_extracted, number)
+        return self._message(self._record(**values), message.version, extracted)
 
-    def _value(self, column: Column, kind: Any, raw: Raw, number: int) -> Any:
+    def _value(self, column: Column, decode: Callable[[bytes], Any], raw: Raw, number: int) -> Any:
         """Decode a value by itself, in whatever form it is."""
         try:
-            return msgspec.json.decode(raw, type=kind)
+            return decode(raw)
         except UNDECODABLE as error:
             try:
                 return from_json(column.type.name, bytes(raw))
@@ -255,9 +220,10 @@ class RecordDecoder:
         self.changes.clear()
 
     def _count(self, change: str, column: Column, number: int, why: str = "") -> None:
-        if column.source in self._fixed:
-            raise RecordError(self.stream, column.source, str(column.type), number, why)
-        self.changes[column.source, change] += 1
+        name = column.source
+        if name in self._fixed or (name in self._marks and change != CUT):
+            raise RecordError(self.stream, name, str(column.type), number, why)
+        self.changes[name, change] += 1
 
     def arrays(self, messages: Sequence[Any]) -> tuple[list[pa.Array], pa.Array | None]:
         """Return the records' columns.
@@ -294,9 +260,8 @@ class RecordDecoder:
             return convert(values)
         except REFUSALS:
             held = list(values)
-            kind = JSON if column.document else column.cast_type
             for at, value in enumerate(values):
-                held[at], change = tidied(kind.name, value)
+                held[at], change = tidied(column.type.name, value)
                 if change is not None:
                     why = f"it {change.partition(',')[0]}"
                     self._count(change, column, self._converted + at + 1, why)

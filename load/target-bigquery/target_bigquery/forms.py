@@ -23,6 +23,10 @@ CUT = "had more than six digits of a second, of which six were kept"
 MOVED = "had a time zone, and became the time in UTC"
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,6})?")
+_LONG = re.compile(
+    r"(?P<kept>[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6})(?P<cut>[0-9]+)"
+    r"(?P<zone>Z|[+-][0-9]{2}:[0-9]{2})"
+)
 _LOST_DIGITS = re.compile(r"[.,][0-9]{6}[0-9]*[1-9]")
 _INT64_DIGITS = 19
 _LONGEST = 100  # digits: more than BigQuery's widest number has
@@ -128,7 +132,9 @@ def _json(raw: msgspec.Raw) -> Tidied:
     return (msgspec.Raw(whole), MENDED) if whole != text else (raw, None)
 
 
-def _verbatim(raw: msgspec.Raw) -> Tidied:
+def _verbatim(raw: Any) -> Tidied:
+    if isinstance(raw, str):
+        return raw, None
     text = mended(bytes(raw))
     return (msgspec.Raw(text), MENDED) if text != bytes(raw) else (raw, None)
 
@@ -149,6 +155,8 @@ def _utc(text: str) -> tuple[str, str | None]:
 
 
 def _timestamp(text: str) -> Tidied:
+    if usual := _LONG.fullmatch(text):  # as Go, Java and .NET write them: in a tenth of the time
+        return f"{usual['kept']}{usual['zone']}", CUT if usual["cut"].strip("0") else None
     moment, change = _utc(text)
     return f"{moment}Z", change
 

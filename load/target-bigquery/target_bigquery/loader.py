@@ -6,7 +6,6 @@ before them. There is one flush at a time, so what waits is bounded, and STATE n
 data.
 """
 
-import contextlib
 import itertools
 import logging
 import secrets
@@ -14,43 +13,37 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 from singer_sdk import metrics
-from singer_sdk.exceptions import MissingKeyPropertiesError, RecordsWithoutSchemaException
+from singer_sdk.exceptions import RecordsWithoutSchemaException
 
 from target_bigquery import sql
 from target_bigquery.batch import Batch
-from target_bigquery.checkpoints import Checkpoint, Checkpoints
-from target_bigquery.decoding import (
-    UNDECODABLE,
-    ActivateVersionMessage,
-    BatchMessage,
-    Message,
-    RecordEnvelope,
-    SchemaMessage,
-    StateMessage,
-    decode_message,
-)
 from target_bigquery.emulator import open_warehouse
 from target_bigquery.errors import TargetError, one_line
 from target_bigquery.jobs import working_for
 from target_bigquery.merging import merge
+from target_bigquery.messages import (
+    UNDECODABLE,
+    ActivateVersionMessage,
+    BatchMessage,
+    RecordEnvelope,
+    SchemaMessage,
+    StateMessage,
+    decode,
+)
 from target_bigquery.rekeying import keep_apart, remove_rows_of_the_old_key
-from target_bigquery.repair import repaired
 from target_bigquery.settings import Settings
-from target_bigquery.spool import Spool
 from target_bigquery.streams import Stream, open_stream
 from target_bigquery.tables import DELETE_COLUMNS, TABLE_VERSION, TablePlan, new_delete_column
+from target_bigquery.waiting import INPUT_ERRORS, Waiting
 
 CHUNK_ROWS = 512  # what fits into the processor's cache: 8,192 took a third more time
 CHUNK_BYTES = 8 << 20
-HELD_BYTES = 64 << 20  # of all streams together, decoded or in Arrow's form
 PARALLEL_LOADS = 8
 KNOWN_PREFIXES = 10_000
-INPUT_ERRORS = (TargetError, MissingKeyPropertiesError, RecordsWithoutSchemaException)
 _RECORD = b'"record"'
 
 logger = logging.getLogger(__name__)
@@ -87,15 +80,9 @@ class Loader:
         self._wake = wake
         self._warehouse = open_warehouse(settings, secrets.token_hex(6))
         self._table_names: list[str] | None = None
-        self._streams: dict[str, Stream] = {}
+        self._waiting = Waiting()
         self._by_prefix: dict[bytes, Stream] = {}
-        self._checkpoints = Checkpoints()  # STATEs that are not out yet
-        self._spool: Spool | None = None  # of the batches that wait
-        self._activations: dict[str, int] = {}  # by stream: the version whose elders are to go
-        self._rows = 0  # waiting to be flushed
-        self._bytes = 0
         self._since: float | None = None  # when the oldest waiting message came
-        self._sequence = time.time_ns()
         self._stagings = itertools.count(1)
         self._started = time.monotonic()
         self._flushing: Future[None] | None = None
@@ -114,7 +101,10 @@ class Loader:
             self._read(blocks)
         except INPUT_ERRORS as error:
             try:
-                self._salvage()
+                self.wait()
+                self._waiting.cut()
+                self.flush()
+                self.wait()
             except TargetError as second:
                 raise TargetError(
                     f"{error}; and what came before could not be loaded: {second}"
@@ -122,7 +112,7 @@ class Loader:
             raise
 
     def _read(self, blocks: Iterable[list[bytes]]) -> None:
-        find = self._by_prefix.get
+        find, waiting = self._by_prefix.get, self._waiting
         most_rows, most_bytes = self._settings.flush_rows, self._settings.flush_bytes
         for lines in blocks:
             for line in lines:
@@ -136,14 +126,15 @@ class Loader:
                 size = len(line)
                 stream.messages.append(message)
                 stream.size += size
-                self._rows += 1
-                self._bytes += size
+                waiting.rows += 1
+                waiting.bytes += size
                 if len(stream.messages) >= CHUNK_ROWS or stream.size >= CHUNK_BYTES:
-                    self._convert(stream)
-                if self._rows >= most_rows or self._bytes >= most_bytes:
+                    waiting.convert(stream)
+                if waiting.rows >= most_rows or waiting.bytes >= most_bytes:
                     self.flush()
             self._after_block()
-        self._convert_all()
+        waiting.convert_all()
+        self.counts.records = waiting.converted
 
     def patience(self) -> float | None:
         """Return in how many seconds a flush is due, None if nothing waits."""
@@ -153,26 +144,20 @@ class Loader:
 
     def flush(self) -> None:
         """Hand all that waits to the second thread, when that is done with the flush before."""
-        self._convert_all()
-        for stream in self._streams.values():
+        self._waiting.convert_all()
+        for stream in self._waiting.streams.values():
             stream.decoder.warn_of_changes()
         self.wait()
-        batches: list[tuple[Stream, Batch]] = []
-        for stream in self._streams.values():
-            if stream.batch is not None and stream.batch.rows:
-                batches.append((stream, stream.batch))
-                stream.batch = None
-        activations = [(self._streams[name], v) for name, v in self._activations.items()]
-        self._activations.clear()
-        checkpoint = self._checkpoints.newest
-        self._checkpoints.clear()
-        spool, self._spool = self._spool, None
-        self._rows = self._bytes = 0
         self._since = None
-        if batches or activations or checkpoint is not None:
-            state = checkpoint.state if checkpoint else None
-            self._flushing = self._worker.submit(self._commit, batches, activations, state, spool)
+        flush = self._waiting.take()
+        if flush:
+            self._flushing = self._worker.submit(
+                self._commit, flush.batches, flush.activations, flush.state
+            )
+            self._flushing.add_done_callback(lambda _: flush.close())
             self._flushing.add_done_callback(lambda _: self._wake())
+        else:
+            flush.close()
 
     def wait(self) -> None:
         """Wait for the flush that is on; its error is raised here.
@@ -181,12 +166,10 @@ class Loader:
         """
         flushing, self._flushing = self._flushing, None
         if flushing is not None and (error := flushing.exception()) is not None:
-            self._checkpoints.clear()  # what they say is not true without that flush
+            self._waiting.forget_states()
             raise error
-        checkpoint = self._checkpoints.newest
-        if checkpoint is not None and checkpoint.complete:
-            self._emit(checkpoint.state)
-            self._checkpoints.clear()
+        if (state := self._waiting.complete_state()) is not None:
+            self._emit(state)
 
     def close(self, *, complete: bool) -> None:
         """End: load and commit what waits if the input is complete, and let go of everything."""
@@ -195,78 +178,27 @@ class Loader:
                 self.flush()
             self.wait()
         finally:
-            for stream in self._streams.values():
-                if stream.batch is not None:
-                    stream.batch.close()
             self._worker.shutdown()
             self._loads.shutdown()
             self._drops.shutdown()
-            if self._spool is not None:
-                self._spool.close()
+            self._waiting.close()
             self._warehouse.close()
 
     def _after_block(self) -> None:
         if self._flushing is None or self._flushing.done():
             self.wait()
-        if sum(stream.held_bytes() for stream in self._streams.values()) >= HELD_BYTES:
-            for stream in self._streams.values():
-                self._convert(stream)
-                if stream.batch is not None:
-                    stream.batch.write()
+        self._waiting.bound_memory()
         if self._since is None:
-            if self._rows or self._activations or self._checkpoints.newest is not None:
+            if self._waiting:
                 self._since = time.monotonic()
         elif self.patience() == 0:
             self.flush()
-
-    def _salvage(self) -> None:
-        """Commit what came before the newest STATE that has nothing wrong before it."""
-        self.wait()
-        while (checkpoint := self._checkpoints.newest) is not None:
-            try:
-                for name, stream in self._streams.items():
-                    stream.forget_messages(checkpoint.rows.get(name, 0))
-                    self._convert(stream)
-                break
-            except INPUT_ERRORS:
-                self._checkpoints.refuse()
-        else:
-            return
-        # What came later comes again with the next run; appended now, it would be there twice.
-        for name, stream in self._streams.items():
-            if stream.batch is not None:
-                stream.batch.cut(checkpoint.rows.get(name, 0))
-        self._activations = dict(checkpoint.activations)
-        self.flush()
-        self.wait()
-
-    def _convert_all(self) -> None:
-        for stream in self._streams.values():
-            self._convert(stream)
-
-    def _convert(self, stream: Stream) -> None:
-        """Write a stream's decoded records to its Parquet file."""
-        messages = stream.messages
-        if not messages:
-            return
-        now = datetime.now(UTC)
-        if stream.batch is None:
-            self._spool = self._spool or Spool()
-            stream.batch = stream.new_batch(now, self._spool)
-        stream.batch.add(messages, self._sequence, now)
-        self._sequence += len(messages)
-        self.counts.records += len(messages)
-        messages.clear()
-        stream.size = 0
 
     def _other(self, line: bytes) -> Stream | None:
         """Handle a line whose beginning is not known; return its stream if it is a RECORD."""
         if not line.strip():
             return None
-        try:
-            message = decode_message(line)
-        except UNDECODABLE as error:
-            message = _repaired_message(line, error)
+        message = decode(line)
         match message:
             case RecordEnvelope():
                 return self._record_stream(message.stream, line)
@@ -275,7 +207,7 @@ class Loader:
                 self._schema(message)
             case StateMessage():
                 self.counts.states += 1
-                self._state(bytes(message.value))
+                self._waiting.add_state(bytes(message.value))
             case ActivateVersionMessage():
                 self.counts.versions += 1
                 self._activate_later(self._known(message.stream), message.version)
@@ -286,20 +218,8 @@ class Loader:
                 )
         return None
 
-    def _state(self, state: bytes) -> None:
-        try:
-            state.decode()
-        except UnicodeDecodeError:
-            raise TargetError("a STATE is not UTF-8, so the next run could not read it") from None
-        rows = {name: stream.rows for name, stream in self._streams.items() if stream.rows}
-        complete = not rows and not self._activations
-        self._checkpoints.add(Checkpoint(state, rows, dict(self._activations), complete))
-        if self._checkpoints.too_many:
-            self._convert_all()
-            self._checkpoints.settle()
-
     def _known(self, name: str) -> Stream:
-        stream = self._streams.get(name)
+        stream = self._waiting.streams.get(name)
         if stream is None:
             raise RecordsWithoutSchemaException(
                 f"stream {name!r}: a record came before the stream's SCHEMA message"
@@ -309,7 +229,7 @@ class Loader:
     def _record_stream(self, name: str, line: bytes) -> Stream:
         """Return the stream of a RECORD; remember the line's beginning if that says it all."""
         stream = self._known(name)
-        if name in self._activations:  # of whatever version it is, it is not to go
+        if name in self._waiting.activations:  # of whatever version it is, it is not to go
             self.flush()
         stream.warn_of_unknown(line)
         prefix = line[: line.find(_RECORD)]
@@ -331,20 +251,24 @@ class Loader:
 
         One at a time, a first copy of many small tables would wait for the warehouse at each.
         """
-        self._activations[stream.name] = max(version, self._activations.get(stream.name, version))
+        self._waiting.activations[stream.name] = max(
+            version, self._waiting.activations.get(stream.name, version)
+        )
         for prefix in [prefix for prefix, s in self._by_prefix.items() if s is stream]:
             del self._by_prefix[prefix]
 
     def _schema(self, message: SchemaMessage) -> None:
         """Make the stream's table fit a SCHEMA; one that is as before changes nothing."""
         name = message.stream
-        before = self._streams.get(name)
+        before = self._waiting.streams.get(name)
         if before is not None and before.message == message:
             return
         if self._table_names is None:
             self._warehouse.open()
             self._table_names = self._warehouse.table_names()
-        others = {stream.table.lower() for stream in self._streams.values() if stream.name != name}
+        others = {
+            stream.table.lower() for stream in self._waiting.streams.values() if stream.name != name
+        }
         try:
             opened = open_stream(
                 message, self._settings, self._warehouse, self._table_names, others
@@ -364,7 +288,7 @@ class Loader:
                 self._warehouse.drop(leftover)
         with working_for(name):
             opened.apply(self._warehouse)
-        self._streams[name] = opened.stream
+        self._waiting.streams[name] = opened.stream
         self._table_names.append(opened.stream.table)
 
     def _commit(
@@ -372,28 +296,17 @@ class Loader:
         batches: list[tuple[Stream, Batch]],
         activations: list[tuple[Stream, int]],
         state: bytes | None,
-        spool: Spool | None,
     ) -> None:
         """Load and merge what a flush has, then let its STATE out: the second thread's work."""
         started = time.monotonic()
-        try:
-            self._at_once(self._load, batches)
-        finally:
-            if spool is not None:
-                spool.close()
-        self._at_once(self._activate, activations)
+        for work, items in ((self._load, batches), (self._activate, activations)):
+            done = [self._loads.submit(self._for_stream, work, *item) for item in items]
+            errors = [error for future in done if (error := future.exception()) is not None]
+            if errors:
+                raise errors[0]
         if state is not None:
             self._emit(state)
         self._report(batches, time.monotonic() - started)
-
-    def _at_once(
-        self, work: Callable[[Stream, Any], None], items: Iterable[tuple[Stream, Any]]
-    ) -> None:
-        """Do the work for each of the streams, and raise the first error when all have ended."""
-        done = [self._loads.submit(self._for_stream, work, *item) for item in items]
-        errors = [error for future in done if (error := future.exception()) is not None]
-        if errors:
-            raise errors[0]
 
     def _for_stream(self, work: Callable[[Stream, Any], None], stream: Stream, item: Any) -> None:
         try:
@@ -471,20 +384,6 @@ class Loader:
                 f"{stream.loaded:,}",
             )
         if batches:
-            total = sum(stream.loaded for stream in self._streams.values())
+            total = sum(stream.loaded for stream in self._waiting.streams.values())
             rate = total / max(time.monotonic() - self._started, 0.001)
             logger.info("%s rows loaded so far, %s rows/s", f"{total:,}", f"{rate:,.0f}")
-
-
-def _repaired_message(line: bytes, error: Exception) -> Message:
-    """Return a message with broken characters, or a RECORD with a value at fault.
-
-    A STATE goes out as it came, or not at all. What a RECORD lost is counted by its stream's
-    decoder.
-    """
-    message: Message | None = None
-    with contextlib.suppress(*UNDECODABLE):
-        message = decode_message(repaired(line))
-    if message is None or isinstance(message, StateMessage):
-        raise TargetError(f"not a Singer message: {one_line(error)}") from None
-    return message

@@ -21,6 +21,7 @@ _CHARACTERS = re.compile(
     "|(?P<undecodable>[\udc80-\udcff])",
     re.DOTALL,
 )
+_SURROGATES = re.compile(rb"\\u[dD][89a-fA-F]")
 _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
 _STRING = rb'"(?:[^"\\]|\\.)*"'
 _WORDS = re.compile(_STRING + rb"|(?P<word>-?\b(?:NaN|Infinity)\b)", re.DOTALL)
@@ -41,13 +42,16 @@ def repaired(
         deep: JSON, instead of a value that is nested too deep.
         word: form of the JSON instead of NaN or Infinity.
     """
+    whole = _flattened(mended(line, character), deep)
+    if not (_CONTROLS.search(whole) or b"NaN" in whole or b"Infinity" in whole):
+        return whole
 
     def quoted(match: re.Match[bytes]) -> bytes:
         if match["word"]:
             return word % match["word"]
         return _CONTROLS.sub(lambda control: b"\\u%04x" % control[0][0], match[0])
 
-    return _WORDS.sub(quoted, _flattened(mended(line, character), deep))
+    return _WORDS.sub(quoted, whole)
 
 
 def spelt(text: bytes) -> bytes:
@@ -71,11 +75,21 @@ def may_have_wide_numbers(text: bytes) -> bool:
 
 def mended(text: bytes, character: str = "\ufffd") -> bytes:
     """Return JSON with its broken characters replaced."""
+    if not _SURROGATES.search(text) and _is_utf8(text):
+        return text
 
     def whole(match: re.Match[str]) -> str:
         return character if match["lone"] or match["undecodable"] else match[0]
 
     return _CHARACTERS.sub(whole, text.decode(errors="surrogateescape")).encode()
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def is_too_deep(texts: bytes, start: int, end: int) -> bool:

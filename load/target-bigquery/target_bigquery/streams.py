@@ -9,9 +9,10 @@ from typing import Any
 from target_bigquery.batch import Batch
 from target_bigquery.bounds import Bounds, bounded_keys
 from target_bigquery.column_types import CLUSTERABLE, DATE
-from target_bigquery.decoding import Column, RecordDecoder, SchemaMessage, record_of
+from target_bigquery.decoding import Column, RecordDecoder, record_of
 from target_bigquery.errors import TargetError
 from target_bigquery.marks import mark_of, with_columns
+from target_bigquery.messages import UNDECODABLE, SchemaMessage
 from target_bigquery.partitions import Partitions, Touched, can_partition
 from target_bigquery.rewriting import convert_columns
 from target_bigquery.settings import LONGEST_CLUSTERING, Partitioning, Settings
@@ -80,7 +81,7 @@ class Stream:
         known = self.message.schema.get("properties", {})
         try:
             unknown = [name for name in record_of(line) if name not in known]
-        except ValueError:
+        except UNDECODABLE:
             return  # the decoder says what is wrong
         if unknown:
             logger.warning(
@@ -180,7 +181,8 @@ def open_stream(
         [column.source for column in key_columns],
         partial=upsert and settings.missing_properties.of(name) == "keep",
         # Without its key a row would be another, without its mark a deleted one alive.
-        fixed=[c.source for c in columns if c.name in keys or c.name in deletes or fail],
+        fixed=[c.source for c in columns if c.name in keys or fail],
+        marks=[c.source for c in columns if c.name in deletes],
     )
     names = [column.name for column in columns]
     targets = tuple(_target_columns(columns, metadata=metadata))

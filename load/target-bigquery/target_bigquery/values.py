@@ -56,15 +56,20 @@ Converter = Callable[[Sequence[Any]], pa.Array]
 REFUSALS = (pa.ArrowException, OverflowError, ValueError)  # what a converter raises
 
 
-def converter(column_type: BigQueryType, *, verbatim: bool, decimal: bool) -> Converter:
+def converter(
+    column_type: BigQueryType, *, verbatim: bool, decimal: bool, document: bool = False
+) -> Converter:
     """Return the function that turns a column's decoded values into Arrow.
 
     Args:
         column_type: type of the column in the table.
         verbatim: the property takes any JSON value, the column keeps its text.
         decimal: the property is a decimal, its digits come as text or as a number.
+        document: the property is JSON, the column keeps its text, strings in their quotes.
     """
     name = column_type.name
+    if name == "STRING" and document:
+        return _raw_text
     if name == "STRING" and verbatim:
         return _verbatim
     if name == "FLOAT64" and decimal:

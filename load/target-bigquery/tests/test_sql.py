@@ -15,10 +15,10 @@ import msgspec
 import pytest
 
 from sandbox.singer import INTEGER, MOMENT, NUMBER, OBJECT, TEXT, decimal, schema
-from target_bigquery.decoding import SchemaMessage
 from target_bigquery.errors import TargetError
 from target_bigquery.marks import mark_of
 from target_bigquery.merging import merge
+from target_bigquery.messages import SchemaMessage
 from target_bigquery.partitions import Partitions
 from target_bigquery.settings import settings
 from target_bigquery.spool import Spool

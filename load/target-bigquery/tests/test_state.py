@@ -17,7 +17,7 @@ import pytest
 from sandbox.bigquery import BigQueryEmulator
 from sandbox.faults import FaultyServer
 from sandbox.singer import INTEGER, TEXT, activate, record, schema, state
-from target_bigquery.loader import INPUT_ERRORS
+from target_bigquery.waiting import INPUT_ERRORS
 
 PLAIN = schema("s", {"id": INTEGER, "a": TEXT})
 Process = subprocess.Popen[str]
@@ -171,10 +171,12 @@ def test_a_signal_ends_with_the_state_of_what_was_read(
     assert len(dataset.rows("s")) == 7
 
 
-def test_a_signal_that_comes_later_ends_at_once(start: Callable[..., Process]) -> None:
+def test_a_signal_that_comes_later_ends_at_once(
+    dataset: Any, start: Callable[..., Process]
+) -> None:
     process = start()
     send(process, [PLAIN, *rows(0, 5), state(1)])
-    time.sleep(2)
+    wait_for_table(dataset)
     process.send_signal(signal.SIGINT)
     deadline = time.monotonic() + 2.2
     while time.monotonic() < deadline:  # a tap that does not stop
@@ -251,3 +253,15 @@ def test_what_came_before_the_last_good_state_is_loaded_before_the_run_fails(dat
         assert dataset.rows("s", "COUNT(*), MAX(id)") == [(703, 702)], fault
         assert dataset.rows(name, "id") == [(1,)], fault
         dataset.query("DELETE FROM `{d}.s` WHERE id > 0")
+
+
+def test_a_second_failure_is_told_with_the_first(dataset: Any, emulated: BigQueryEmulator) -> None:
+    with FaultyServer(emulated.url) as server:
+        server.add("POST", "/upload/", 403, reason="accessDenied", times=None)
+        dataset.environ = {"BIGQUERY_EMULATOR_HOST": server.url}
+        result = dataset.run([PLAIN, *rows(0, 3), state(1), "{not json"])
+    assert (result.returncode, result.stdout) == (1, "")
+    last = result.stderr.splitlines()[-1]
+    assert "not a Singer message" in last
+    assert "what came before could not be loaded: stream 's'" in last
+    assert "accessDenied" in last

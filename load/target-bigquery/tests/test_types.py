@@ -13,9 +13,10 @@ import pytest
 
 from sandbox.singer import INTEGER, NUMBER, OBJECT, TEXT, decimal, record, schema, state
 from target_bigquery.column_types import BigQueryType, combined, property_type
-from target_bigquery.decoding import UNDECODABLE, Column, RecordDecoder
+from target_bigquery.decoding import Column, RecordDecoder
 from target_bigquery.errors import TargetError
 from target_bigquery.forms import CUT, MOVED, NULLED, SPELT
+from target_bigquery.messages import UNDECODABLE
 from target_bigquery.target import TargetBigQuery
 from target_bigquery.values import NULL, converter, refused
 
@@ -385,7 +386,7 @@ def test_a_string_column_keeps_the_text_of_json(dataset: Any) -> None:
     documents = {
         1: '{"z": 1.10,"a":{"é":"😀 \\u00e9"},  "a2":[1e2,-0.0,12345678901234567890.12345678901]}',
         2: '"text"',
-        3: "[]",
+        3: "[1e400]",
     }
     dataset.load([schema("other", {"id": INTEGER})])  # makes the dataset
     dataset.query("CREATE TABLE `{d}.s` (id INT64, j STRING)")
@@ -457,9 +458,10 @@ def test_a_bad_value_ends_the_run_if_asked_for_and_is_not_told(
 
 
 def test_a_bad_time_of_extraction_stops_no_run(dataset: Any) -> None:
-    stamped = [{**record("s", {"id": n}), "time_extracted": f"202{n}-02-30"} for n in range(2)]
+    bad = ["2020-02-30", 1704067200, ""]
+    stamped = [{**record("s", {"id": n}), "time_extracted": at} for n, at in enumerate(bad)]
     assert dataset.load([schema("s", {"id": INTEGER}), *stamped, state(1)]) == [1]
-    assert dataset.rows("s", "id, _sdc_extracted_at") == [(0, None), (1, None)]
+    assert dataset.rows("s", "id, _sdc_extracted_at") == [(n, None) for n in range(3)]
 
 
 @pytest.mark.parametrize("name", ["id", "_ab_cdc_deleted_at"])
@@ -475,6 +477,14 @@ def test_a_key_or_the_mark_of_a_delete_is_never_changed(dataset: Any, name: str)
     with pytest.raises(TargetError, match=f"stream 's', column '{name}': ") as caught:
         dataset.load(messages)
     assert "cret" not in str(caught.value)
+
+
+def test_the_mark_of_a_delete_may_lose_digits_of_a_second(dataset: Any) -> None:
+    moment = text(format="date-time")
+    gone = {"id": 1, "_sdc_deleted_at": "2024-01-01T00:00:00.123456789Z"}
+    messages = [schema("s", {"id": INTEGER, "_sdc_deleted_at": moment}), record("s", gone)]
+    dataset.load(messages)
+    assert dataset.rows("s", "id, _sdc_deleted_at IS NULL") == [(1, False)]
 
 
 def test_broken_characters_are_replaced_and_counted(

@@ -1,4 +1,4 @@
-"""Environments for the programs that we are measured beside."""
+"""Environments for programs of others, that we work with or are measured beside."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-FOLDER = Path(__file__).parents[1] / ".tools" / "peers"
+TOOLS = Path(__file__).parents[2] / ".tools"
+FOLDER = TOOLS / "peers"
 
 
 def make_environment(
@@ -36,8 +37,8 @@ def make_environment(
     ready = folder / "ready"
     if ready.exists():
         return python
-    # `uv run` tells where it is.
-    uv = os.environ.get("UV") or shutil.which("uv")
+    # `uv run` tells where it is; `make` has one of its own.
+    uv = os.environ.get("UV") or shutil.which("uv", path=f"{os.environ['PATH']}:{TOOLS / 'bin'}")
     if uv is None:
         raise RuntimeError(f"uv makes the environment of {name}; run this with `uv run` or `make`")
     print(f"making the environment of {name} …", flush=True)
