@@ -17,6 +17,8 @@ from target_bigquery.names import possible_names
 STREAM_LABEL = "singer_stream"
 KEY_LABEL = "singer_key"
 FLOOR_LABEL = "singer_floor"
+COLUMNS_LABEL = "singer_columns"
+DESCRIBED = "described"
 LONGEST_DESCRIPTION = 16_384  # characters
 _COLUMNS = "Columns of Singer properties: "
 
@@ -58,6 +60,11 @@ def labelled_mark(labels: Mapping[str, str]) -> Mark | None:
     except ValueError:
         floor = None
     return Mark(labels[STREAM_LABEL], labels.get(KEY_LABEL) or None, floor)
+
+
+def columns_label(renamed: Mapping[str, str]) -> dict[str, str]:
+    """Return the label that says whether the description has renamed properties."""
+    return {COLUMNS_LABEL: DESCRIBED} if renamed else {}
 
 
 def with_columns(description: str | None, renamed: Mapping[str, str]) -> str | None:

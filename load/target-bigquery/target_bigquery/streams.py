@@ -46,6 +46,7 @@ class Stream:
     rekeyed: bool  # the table's rows have another key: no row of the new one is there yet
     load: Load  # for `dataclasses.replace`: the staging table changes from batch to batch
     new_batch: Callable[[datetime], Batch]
+    text_marks: frozenset[str] = frozenset()  # STRING columns that mark a delete, not the stream's
     messages: list[Any] = field(default_factory=list)  # decoded, not yet in a batch
     size: int = 0  # bytes of input that `messages` were
     batch: Batch | None = None
@@ -57,7 +58,9 @@ class Stream:
 
     def is_text(self, column: str) -> bool:
         """Tell if a column is a STRING."""
-        return any(c.name == column and c.type.name == "STRING" for c in self.load.columns)
+        return column in self.text_marks or any(
+            c.name == column and c.type.name == "STRING" for c in self.load.columns
+        )
 
     def warn_of_unknown(self, line: bytes) -> None:
         """Say once which properties of a record the schema does not have: they are not loaded."""
@@ -114,6 +117,9 @@ class OpenedStream:
         if needed.convert:
             claimed = {c.name for c in needed.columns} | {c.name for c in needed.add}
             convert_columns(warehouse, table, needed.convert, claimed)
+        if needed.add:
+            names = ", ".join(column.name for column in needed.add)
+            logger.info("table %s: adding columns %s, NULL in the rows so far", table, names)
         if needed.add or needed.widen:
             warehouse.change_table(table, needed)
         stored = self.stored
@@ -207,6 +213,11 @@ def open_stream(
             hard=settings.delete_mode == "hard",
         ),
         new_batch,
+        frozenset(
+            name
+            for name in needed.revived
+            if stored and (found := stored.column(name)) and found.type.name == "STRING"
+        ),
     )
     clustering = _clustering(name, settings, by_property, key_columns) if stored is None else ()
     partitioning = (

@@ -13,7 +13,15 @@ from target_bigquery.calls import CALL_TIMEOUT, JOB_TIMEOUT, ONCE, PATIENCE, Cal
 from target_bigquery.column_types import BigQueryType, standard_name
 from target_bigquery.connection import connect
 from target_bigquery.errors import TargetError
-from target_bigquery.marks import Mark, labelled_mark, with_columns, with_mark
+from target_bigquery.marks import (
+    COLUMNS_LABEL,
+    DESCRIBED,
+    Mark,
+    columns_label,
+    labelled_mark,
+    with_columns,
+    with_mark,
+)
 from target_bigquery.settings import Partitioning, Settings
 from target_bigquery.tables import NewColumn, StoredColumn, StoredTable, TablePlan
 from target_bigquery.type_changes import RANGE
@@ -124,7 +132,7 @@ class Warehouse:
         """Make a table for a stream, or a staging table."""
         table = bigquery.Table(self._dataset.table(name), [_field(column) for column in columns])
         table.description = with_columns(None, renamed or {})
-        table.labels = with_mark({}, mark) if mark else {}
+        table.labels = {**with_mark({}, mark), **columns_label(renamed or {})} if mark else {}
         table.clustering_fields = list(clustering) or None
         if partitioning:
             table.time_partitioning = bigquery.TimePartitioning(
@@ -193,7 +201,7 @@ class Warehouse:
         """
 
         def write(table: bigquery.Table) -> list[str]:
-            table.labels = with_mark(table.labels, mark)
+            table.labels = {**with_mark(table.labels, mark), **columns_label(renamed or {})}
             if renamed is None:
                 return ["labels"]
             table.description = with_columns(table.description, renamed)
@@ -417,6 +425,7 @@ def _stored(table: bigquery.Table) -> StoredTable:
         columns,
         labelled_mark(table.labels),
         table.description,
+        table.labels.get(COLUMNS_LABEL) == DESCRIBED,
         tuple(table.clustering_fields or ()),
         partitioning,
     )

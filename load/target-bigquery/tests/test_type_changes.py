@@ -229,6 +229,27 @@ def test_types_that_change_to_and_fro_lose_no_text(dataset: Any) -> None:
 TEXT_TO_INTEGER = BigQueryType("STRING"), BigQueryType("INT64")
 
 
+def test_a_mark_of_a_delete_that_its_new_type_cant_hold_still_marks(dataset: Any) -> None:
+    def sent(kind: Any, *records: Any) -> list[Any]:
+        properties = {"id": INTEGER, "_ab_cdc_deleted_at": kind}
+        return [schema("s", properties), *(record("s", values) for values in records)]
+
+    gone = [{"id": 1, "_ab_cdc_deleted_at": NOON}, {"id": 2, "_ab_cdc_deleted_at": "yesterday"}]
+    dataset.load(sent(TEXT, *gone, {"id": 3}))
+    dataset.load(sent(MOMENT, {"id": 4}))
+    rows = dataset.rows("s", "id, _ab_cdc_deleted_at IS NULL, _ab_cdc_deleted_at_text")
+    assert rows == [(1, False, None), (2, False, "yesterday"), (3, True, None), (4, True, None)]
+
+
+def test_a_clustering_column_is_not_widened_to_what_cant_cluster(
+    dataset: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    dataset.load([schema("s", {"id": INTEGER}), record("s", {"id": 1})])
+    dataset.load([schema("s", {"id": NUMBER}), record("s", {"id": 1.0}), record("s", {"id": 1.5})])
+    assert dataset.rows("s", "id") == [(1.0,), (1.5,)]
+    assert "it is no longer clustered by 'id'" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("made", "after", "settings", "says"),
     [
