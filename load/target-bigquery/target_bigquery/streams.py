@@ -190,20 +190,20 @@ def open_stream(
             batched_at=now,
         )
 
-    append = settings.write_mode.of(name) == "append"
-    mark, new_mark = stored.mark if stored else None, mark_of(name, keys)
+    merged = keys if upsert else ()  # rows that are appended differ by nothing
+    mark, new_mark = stored.mark if stored else None, mark_of(name, merged)
     stream = Stream(
         name,
         table,
         message,
         decoder,
         upsert,
-        bool(not append and mark and mark.key and mark.key != new_mark.key),
+        bool(mark and mark.key and mark.key != new_mark.key),
         Load(
             table=warehouse.path(table),
             staging="",
             columns=tuple(_target_columns(columns, metadata=metadata)),
-            keys=keys,
+            keys=merged,
             order=order,
             version=TABLE_VERSION if metadata else None,
             deletes=deletes,
