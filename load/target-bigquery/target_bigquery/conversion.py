@@ -52,6 +52,11 @@ class Kept(NamedTuple):
     new: bool
 
 
+def column_sql(name: str) -> str:
+    """Return a column's name as SQL has it; a pseudo-column is none to be quoted."""
+    return name if name == INGESTION_TIME else f"`{name}`"
+
+
 def as_text(column: str, kind: BigQueryType) -> str:
     """Return the SQL of a value's text, as a tap writes it: of JSON strings what is in them."""
     name = f"`{column}`"
@@ -151,7 +156,7 @@ def select(
         kept: where the texts of lost values go, by column.
         condition: of a table that can't be read without one.
     """
-    values = {name: f"`{name}`" for name in columns}
+    values = {name: column_sql(name) for name in columns}
     for conversion in conversions:
         values[conversion.name] = f"{converted(conversion)} AS `{conversion.name}`"
         if conversion.name in kept:

@@ -59,6 +59,11 @@ class Warehouse:
         """Return the table's name as the API writes it."""
         return self._dataset.table(table)
 
+    @property
+    def writes_ingestion_time(self) -> bool:
+        """Whether rows can be put into partitions by ingestion time; the emulator has none."""
+        return not self._settings.emulator
+
     def table_key(self, name: str) -> str:
         """Return what two names have in common that mean one table: in some datasets, any case."""
         return name.lower() if self._any_case else name

@@ -294,6 +294,25 @@ def test_a_type_that_cant_be_changed_stops_the_run_before_anything_is_written(
     assert dataset.rows("s") == []
 
 
+def test_a_table_that_people_made_is_rewritten_as_it_is(dataset: Any) -> None:
+    """Partitions by ingestion time, a filter that queries need, columns in upper case."""
+    dataset.load([schema("other", {"id": INTEGER})])
+    fields = (("ID", "INT64"), ("V", "STRING"), ("MORE", "INT64"))
+    table = bigquery.Table(
+        f"{dataset.project}.{dataset.name}.s", [bigquery.SchemaField(*field) for field in fields]
+    )
+    table.time_partitioning = bigquery.TimePartitioning()
+    table.require_partition_filter = True
+    dataset.client.create_table(table)
+    dataset.query("INSERT INTO `{d}.s` (ID, V, MORE) VALUES (1, '7', 5), (2, 'x', 6)")
+    messages = [schema("s", {"id": TEXT, "v": INTEGER}), record("s", {"id": "1", "v": 8})]
+    dataset.load([*messages, record("s", {"id": "a"})])
+    rows = [("1", 8, 5, None), ("2", None, 6, "x"), ("a", None, None, None)]
+    assert dataset.rows("s", "id, v, more, v_text") == rows
+    made = dataset.client.get_table(table.reference)
+    assert (made.time_partitioning.type_, made.time_partitioning.field) == ("DAY", None)
+
+
 def test_a_table_with_row_access_policies_is_not_rewritten(dataset: Any, emulated: Any) -> None:
     dataset.load([schema("s", {"id": INTEGER, "v": TEXT}), record("s", {"id": 1, "v": "x"})])
     dataset.query(
