@@ -40,7 +40,7 @@ class Mark:
 
 def mark_of(stream: str, key: Iterable[str], floor: int | None = None) -> Mark:
     """Return the mark of a stream with a key, whatever the order and case of its columns."""
-    return Mark(_digest(stream), _digest(*sorted(name.lower() for name in key)), floor)
+    return Mark(_digest(stream), _digest(json.dumps(sorted(name.lower() for name in key))), floor)
 
 
 def with_mark(labels: Mapping[str, str], mark: Mark) -> dict[str, str]:
@@ -114,6 +114,5 @@ def trusted_columns(text: str | None, existing: Iterable[str]) -> tuple[dict[str
     return columns, wrong
 
 
-def _digest(*parts: str) -> str:
-    text = json.dumps(parts, ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
