@@ -23,15 +23,21 @@ _CASTS = {
     "NUMERIC": _NUMBERS,
     "TIMESTAMP": {"DATE", "DATETIME", "TIME"},
 }
+_NOW = {
+    "DATE": "CURRENT_DATE()",
+    "DATETIME": "CURRENT_DATETIME()",
+    "TIMESTAMP": "CURRENT_TIMESTAMP()",
+}
 _CONVERTIBLE = {*_CASTS, "BYTES", "JSON", "STRING", "TIME"}
 
 
 class Conversion(NamedTuple):
-    """A column whose values have to be rewritten."""
+    """A column whose values have to be rewritten; `mark`: a value says that its row is deleted."""
 
     name: str
     before: BigQueryType
     after: BigQueryType
+    mark: bool = False
 
     @property
     def possible(self) -> bool:
@@ -44,6 +50,11 @@ class Kept(NamedTuple):
 
     name: str
     new: bool
+
+
+def column_sql(name: str) -> str:
+    """Return a column's name as SQL has it; a pseudo-column is none to be quoted."""
+    return name if name == INGESTION_TIME else f"`{name}`"
 
 
 def as_text(column: str, kind: BigQueryType) -> str:
@@ -60,8 +71,18 @@ def as_text(column: str, kind: BigQueryType) -> str:
 
 
 def converted(conversion: Conversion) -> str:
-    """Return the SQL of a value in the new type, NULL where that can't hold it."""
-    column, before, after = conversion
+    """Return the SQL of a value in the new type, NULL where that can't hold it.
+
+    The mark of a delete is never lost: no row comes alive because its mark is of another type.
+    """
+    now = _NOW.get(conversion.after.name)
+    if not conversion.mark or now is None:
+        return _cast(conversion)
+    return f"IF(`{conversion.name}` IS NULL, NULL, IFNULL({_cast(conversion)}, {now}))"
+
+
+def _cast(conversion: Conversion) -> str:
+    column, before, after, _ = conversion
     text = as_text(column, before)
     if after.name == "STRING":
         return text
@@ -79,18 +100,17 @@ def converted(conversion: Conversion) -> str:
 
 def loses(conversion: Conversion) -> str | None:
     """Return the SQL of whether a value is lost, None if none can be."""
-    column, before, after = conversion
+    column, before, after, _ = conversion
     if after.name == "STRING" or (after.name == "JSON" and before.name != "FLOAT64"):
         return None
+    cast = _cast(conversion)
     value = as_text(column, before) if before.name == "JSON" else f"`{column}`"
-    lost = f"{value} IS NOT NULL AND {converted(conversion)} IS NULL"
+    lost = f"{value} IS NOT NULL AND {cast} IS NULL"
     if before.name in {"DATETIME", "TIMESTAMP"}:
         if after.name == "TIME":
             return f"`{column}` IS NOT NULL"  # its day
         if after.name == "DATE":  # its time of day
-            return (
-                f"IFNULL({lost} OR CAST({converted(conversion)} AS {before}) != `{column}`, FALSE)"
-            )
+            return f"IFNULL({lost} OR CAST({cast} AS {before}) != `{column}`, FALSE)"
     return lost
 
 
@@ -136,7 +156,7 @@ def select(
         kept: where the texts of lost values go, by column.
         condition: of a table that can't be read without one.
     """
-    values = {name: f"`{name}`" for name in columns}
+    values = {name: column_sql(name) for name in columns}
     for conversion in conversions:
         values[conversion.name] = f"{converted(conversion)} AS `{conversion.name}`"
         if conversion.name in kept:

@@ -52,6 +52,8 @@ _NUMERIC = BigQueryType("NUMERIC", 38, 9)  # a column that becomes one has three
 class EmulatedWarehouse(Warehouse):
     """A dataset of the emulator."""
 
+    writes_ingestion_time = False
+
     def create_table(
         self,
         name: str,

@@ -17,6 +17,8 @@ from target_bigquery.names import possible_names
 STREAM_LABEL = "singer_stream"
 KEY_LABEL = "singer_key"
 FLOOR_LABEL = "singer_floor"
+COLUMNS_LABEL = "singer_columns"
+DESCRIBED = "described"
 LONGEST_DESCRIPTION = 16_384  # characters
 _COLUMNS = "Columns of Singer properties: "
 
@@ -38,7 +40,7 @@ class Mark:
 
 def mark_of(stream: str, key: Iterable[str], floor: int | None = None) -> Mark:
     """Return the mark of a stream with a key, whatever the order and case of its columns."""
-    return Mark(_digest(stream), _digest(*sorted(name.lower() for name in key)), floor)
+    return Mark(_digest(stream), _digest(json.dumps(sorted(name.lower() for name in key))), floor)
 
 
 def with_mark(labels: Mapping[str, str], mark: Mark) -> dict[str, str]:
@@ -58,6 +60,11 @@ def labelled_mark(labels: Mapping[str, str]) -> Mark | None:
     except ValueError:
         floor = None
     return Mark(labels[STREAM_LABEL], labels.get(KEY_LABEL) or None, floor)
+
+
+def columns_label(renamed: Mapping[str, str]) -> dict[str, str]:
+    """Return the label that says whether the description has renamed properties."""
+    return {COLUMNS_LABEL: DESCRIBED} if renamed else {}
 
 
 def with_columns(description: str | None, renamed: Mapping[str, str]) -> str | None:
@@ -107,6 +114,5 @@ def trusted_columns(text: str | None, existing: Iterable[str]) -> tuple[dict[str
     return columns, wrong
 
 
-def _digest(*parts: str) -> str:
-    text = json.dumps(parts, ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]

@@ -19,13 +19,13 @@ from target_bigquery.conversion import (
     INGESTION_TIME,
     Conversion,
     Kept,
+    column_sql,
     count,
     kept_column,
     schema,
     select,
 )
 from target_bigquery.errors import TargetError
-from target_bigquery.sql import quoted
 from target_bigquery.warehouse import Warehouse
 
 # https://cloud.google.com/bigquery/docs/reference/rest/v2/tables#Table, without what it only tells
@@ -101,11 +101,12 @@ def _fill(
     made["clustering"] = {"fields": clustering} if clustering else None
     _make(warehouse, other, made)
     columns = [field.name for field in table.schema]
-    if table.time_partitioning and table.time_partitioning.field is None:
+    by_ingestion = table.time_partitioning and table.time_partitioning.field is None
+    if by_ingestion and warehouse.writes_ingestion_time:
         columns.insert(0, INGESTION_TIME)
     names = [*columns, *(name for name, new in kept.values() if new)]
     rows = select(warehouse.path(table.table_id), columns, conversions, kept, condition)
-    targets = ", ".join(quoted(column) for column in names)
+    targets = ", ".join(column_sql(column) for column in names)
     warehouse.query(f"INSERT INTO {warehouse.path(other)} ({targets})\n{rows}")
     return clustering
 
@@ -153,7 +154,7 @@ def _condition(table: bigquery.Table) -> str:
     ).get("requirePartitionFilter")
     if not partitioning or not required:
         return ""
-    column = quoted(partitioning.field or INGESTION_TIME)
+    column = column_sql(partitioning.field or INGESTION_TIME)
     return f" WHERE {column} IS NOT NULL OR {column} IS NULL"
 
 

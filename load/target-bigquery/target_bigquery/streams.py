@@ -50,6 +50,7 @@ class Stream:
     rekeyed: bool  # the table's rows have another key: no row of the new one is there yet
     load: Load  # for `dataclasses.replace`: the staging table changes from batch to batch
     new_batch: Callable[[datetime, Spool], Batch]
+    text_marks: frozenset[str] = frozenset()  # STRING columns that mark a delete, not the stream's
     messages: list[Any] = field(default_factory=list)  # decoded, not yet in a batch
     size: int = 0  # bytes of input that `messages` were
     batch: Batch | None = None
@@ -71,7 +72,9 @@ class Stream:
 
     def is_text(self, column: str) -> bool:
         """Tell if a column is a STRING."""
-        return any(c.name == column and c.type.name == "STRING" for c in self.load.columns)
+        return column in self.text_marks or any(
+            c.name == column and c.type.name == "STRING" for c in self.load.columns
+        )
 
     def warn_of_unknown(self, line: bytes) -> None:
         """Say once which properties of a record the schema does not have: they are not loaded."""
@@ -124,6 +127,9 @@ class OpenedStream:
         if needed.convert:
             claimed = {c.name for c in needed.columns} | {c.name for c in needed.add}
             convert_columns(warehouse, table, needed.convert, claimed)
+        if needed.add:
+            names = ", ".join(column.name for column in needed.add)
+            logger.info("table %s: adding columns %s, NULL in the rows so far", table, names)
         if needed.add or needed.widen:
             warehouse.change_table(table, needed)
         stored = self.stored
@@ -214,20 +220,20 @@ def open_stream(
             spool=spool,
         )
 
-    append = settings.write_mode.of(name) == "append"
-    mark, new_mark = stored.mark if stored else None, mark_of(name, keys)
+    merged = keys if upsert else ()  # rows that are appended differ by nothing
+    mark, new_mark = stored.mark if stored else None, mark_of(name, merged)
     stream = Stream(
         name,
         table,
         message,
         decoder,
         upsert,
-        bool(not append and mark and mark.key and mark.key != new_mark.key),
+        bool(mark and mark.key and mark.key != new_mark.key),
         Load(
             table=warehouse.path(table),
             staging="",
             columns=targets,
-            keys=keys,
+            keys=merged,
             order=order,
             version=TABLE_VERSION if metadata else None,
             deletes=deletes,
@@ -238,6 +244,11 @@ def open_stream(
             hard=settings.delete_mode == "hard",
         ),
         new_batch,
+        frozenset(
+            name
+            for name in needed.revived
+            if stored and (found := stored.column(name)) and found.type.name == "STRING"
+        ),
     )
     return OpenedStream(stream, stored, needed, clustering, partitioning)
 

@@ -48,6 +48,7 @@ class StoredTable:
     columns: tuple[StoredColumn, ...]
     mark: Mark | None = None
     description: str | None = None
+    described: bool = False  # it had renamed properties when the loader wrote it
     partitions: Partitions | None = None
     clustering: tuple[str, ...] = ()
 
@@ -123,7 +124,7 @@ def plan(
     )
     plan_columns: list[Column] = []
     add: list[NewColumn] = []
-    changes = TypeChanges(stream, stored, convert=convert)
+    changes = TypeChanges(stream, stored, convert=convert, marks=DELETE_COLUMNS)
     for name in names:
         declared = property_type(properties[name])
         present = stored.column(columns[name]) if stored else None
@@ -155,34 +156,23 @@ def plan(
 
 
 def _doubts(
-    stored: StoredTable | None,
-    described: str | None,
-    wrong: Sequence[str],
-    guessed: Mapping[str, str],
+    stored: StoredTable | None, text: str | None, wrong: Sequence[str], guessed: Mapping[str, str]
 ) -> str | None:
     """Return what to warn of where names decide although the table's description should.
 
     Args:
         stored: the table.
-        described: what its description says of renamed properties.
+        text: what its description says of renamed properties.
         wrong: what of that does not hold.
         guessed: renamed properties it does not have, and the columns that they fill.
     """
-    if stored is None or stored.mark is None:
+    if stored is None or not (wrong or (stored.described and text is None)):
         return None
-    found = [
-        f"{name!r} in {column!r}"
-        for name, column in sorted(guessed.items())
-        if stored.column(column) and not column.endswith(with_digest("", name))
-    ]
-    if wrong:
-        why = f"what its description says of renamed properties does not hold ({'; '.join(wrong)})"
-    elif described is None and found:
-        why = "its description no longer says which columns renamed properties fill"
-    else:
-        return None
+    why = f"does not hold ({'; '.join(wrong)})" if wrong else "is gone"
+    found = ", ".join(f"{name!r} fills {column!r}" for name, column in sorted(guessed.items()))
     return (
-        f"table {stored.name!r}: {why}; names decide: {', '.join(found) or 'nothing is in doubt'}"
+        f"table {stored.name!r}: what its description said of renamed properties {why}, so that "
+        f"their names decide{f': {found}' if found else ''}"
     )
 
 

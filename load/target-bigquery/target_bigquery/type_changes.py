@@ -1,5 +1,6 @@
 """What happens to the type of a column that can't hold what its stream now sends."""
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, NamedTuple
 
 from target_bigquery.column_types import CLUSTERABLE, BigQueryType, combined
@@ -31,14 +32,23 @@ class TypeChanges:
         stream: its name, for errors.
         table: the one that it has.
         convert: a column gets another type if its own can't be widened.
+        marks: names, in lower case, of columns that mark a delete.
     """
 
-    def __init__(self, stream: str, table: "StoredTable | None", *, convert: bool) -> None:
+    def __init__(
+        self,
+        stream: str,
+        table: "StoredTable | None",
+        *,
+        convert: bool,
+        marks: Collection[str] = (),
+    ) -> None:
         self.widen: list[Widening] = []
         self.convert: list[Conversion] = []
         self._stream = stream
         self._table = table
         self._convert = convert
+        self._marks = marks
 
     def fit(self, column: "StoredColumn", wanted: BigQueryType) -> BigQueryType:
         """Return the type that a column gets to hold what the stream sends.
@@ -57,7 +67,8 @@ class TypeChanges:
             self.widen.append(Widening(column.name, column.type, after))
             return after
         after = after or wanted
-        conversion = Conversion(column.name, column.type, after)
+        mark = column.name.lower() in self._marks
+        conversion = Conversion(column.name, column.type, after, mark)
         if column.repeated or not conversion.possible:
             raise self._refusal(column, after, "which can't be converted", _OTHER_TABLE)
         if not self._convert:

@@ -15,7 +15,15 @@ from target_bigquery.column_types import BigQueryType, standard_name
 from target_bigquery.datasets import STAGING_LIFETIME, datasets, open_datasets
 from target_bigquery.errors import TargetError
 from target_bigquery.jobs import encryption, load_config, query_config
-from target_bigquery.marks import Mark, labelled_mark, with_columns, with_mark
+from target_bigquery.marks import (
+    COLUMNS_LABEL,
+    DESCRIBED,
+    Mark,
+    columns_label,
+    labelled_mark,
+    with_columns,
+    with_mark,
+)
 from target_bigquery.partitions import stored_partitions
 from target_bigquery.settings import Partitioning, Settings
 from target_bigquery.tables import NewColumn, StoredColumn, StoredTable, TablePlan
@@ -33,6 +41,8 @@ class Warehouse:
         client: where calls go.
         run: letters and digits that mark the staging tables and jobs of this run.
     """
+
+    writes_ingestion_time = True  # rows can be put into partitions by ingestion time
 
     def __init__(self, settings: Settings, client: bigquery.Client, run: str) -> None:
         self.run_id = run
@@ -117,7 +127,7 @@ class Warehouse:
         """Make a table for a stream; one that exists already is left as it is."""
         table = self._new_table(name, columns)
         table.description = with_columns(None, renamed or {})
-        table.labels = with_mark({}, mark) if mark else {}
+        table.labels = {**with_mark({}, mark), **columns_label(renamed or {})} if mark else {}
         table.clustering_fields = list(clustering) or None
         if partitioning:
             table.time_partitioning = bigquery.TimePartitioning(
@@ -166,7 +176,7 @@ class Warehouse:
         """
 
         def write(table: bigquery.Table) -> list[str]:
-            table.labels = with_mark(table.labels, mark)
+            table.labels = {**with_mark(table.labels, mark), **columns_label(renamed or {})}
             if renamed is None:
                 return ["labels"]
             table.description = with_columns(table.description, renamed)
@@ -361,6 +371,7 @@ def _stored(table: bigquery.Table) -> StoredTable:
         columns,
         labelled_mark(table.labels),
         table.description,
+        table.labels.get(COLUMNS_LABEL) == DESCRIBED,
         stored_partitions(table.to_api_repr()),
         tuple(table.clustering_fields or ()),
     )

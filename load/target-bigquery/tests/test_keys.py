@@ -127,6 +127,17 @@ def test_a_key_that_goes_and_comes_back_leaves_each_row_once(dataset: Any) -> No
     dataset.assert_unique("s", "a")
 
 
+def test_rows_that_were_appended_are_replaced_when_they_are_to_be_merged(dataset: Any) -> None:
+    twice = copy(1, (1, 7, "x"), (1, 7, "y"))
+    dataset.load([keyed("a"), *copy(1, (1, 7, "x"))])
+    dataset.load([keyed("a"), *twice], write_mode="append")
+    assert len(alive(dataset)) == 3
+    with pytest.raises(TargetError, match="its key is now a, the table has rows of another key"):
+        dataset.load([keyed("a"), *copy(1, (1, 7, "z"))])
+    dataset.load([keyed("a"), *copy(2, (1, 7, "z")), activate("s", 2)])
+    assert alive(dataset) == [(1, 7, "z")]
+
+
 def test_a_schema_in_the_middle_of_a_copy_with_a_changed_key_does_no_harm(dataset: Any) -> None:
     dataset.load([keyed("a"), *copy(1, (1, 7, "x")), activate("s", 1)])
     wider = schema("s", {**PROPERTIES, "more": TEXT}, ("b",), order="n")

@@ -54,6 +54,7 @@ class Recorder:
     def __init__(self, security: Any = None) -> None:
         self.done: list[Any] = []
         self.tables = {"t": FULL}
+        self.writes_ingestion_time = True
         self._security = security
 
     def __getattr__(self, name: str) -> Any:
@@ -117,7 +118,7 @@ def test_the_other_table_is_made_of_what_the_api_says_and_copied_over() -> None:
             **tags,
         },
     ]
-    every = " WHERE `_PARTITIONTIME` IS NOT NULL OR `_PARTITIONTIME` IS NULL"
+    every = " WHERE _PARTITIONTIME IS NOT NULL OR _PARTITIONTIME IS NULL"
     as_time, as_decimal = (
         "SAFE_CAST(CAST(`a` AS STRING) AS TIMESTAMP)",
         "SAFE_CAST(`f` AS BIGNUMERIC(20, 12))",
@@ -128,8 +129,8 @@ def test_the_other_table_is_made_of_what_the_api_says_and_copied_over() -> None:
         f"COUNTIF(`f` IS NOT NULL AND {as_decimal} IS NULL) AS n2 FROM `p.d.t`{every}"
     )
     insert = (
-        "INSERT INTO `p.d.staging_t_0` (`_PARTITIONTIME`, `a`, `f`, `r`, `d`, `a_text`)\n"
-        f"SELECT `_PARTITIONTIME`, {as_time} AS `a`, {as_decimal} AS `f`, `r`, `d`, "
+        "INSERT INTO `p.d.staging_t_0` (_PARTITIONTIME, `a`, `f`, `r`, `d`, `a_text`)\n"
+        f"SELECT _PARTITIONTIME, {as_time} AS `a`, {as_decimal} AS `f`, `r`, `d`, "
         f"IF({lost}, CAST(`a` AS STRING), NULL) AS `a_text` FROM `p.d.t`{every}"
     )
     assert warehouse.done == [

@@ -3,10 +3,13 @@
 from typing import Any
 
 import pytest
+from google.cloud import bigquery
 
 from sandbox.singer import INTEGER, MOMENT, NUMBER, TEXT, decimal, record, schema, state
 from target_bigquery.errors import TargetError
+from target_bigquery.marks import described_columns, trusted_columns, with_columns
 from target_bigquery.names import column_names, snake_case, valid_name
+from target_bigquery.warehouse import Warehouse
 
 
 def row(**values: Any) -> dict[str, Any]:
@@ -90,6 +93,88 @@ def test_a_column_stays_with_its_property_when_a_similar_one_comes_first(dataset
     assert dataset.rows("s", "id, a_b") == [(1, "y")]
 
 
+def test_a_column_is_the_propertys_in_whatever_case(dataset: Any) -> None:
+    dataset.load([schema("other", {"id": INTEGER})])
+    dataset.query(
+        "CREATE TABLE `{d}.s` (ID INT64, A STRING, N INT64, _SDC_DELETED_AT TIMESTAMP, "
+        "_SDC_SEQUENCE INT64)"
+    )
+    dataset.query("INSERT INTO `{d}.s` (ID, A, N) VALUES (1, 'x', 5), (2, 'y', 5), (3, 'z', 5)")
+    properties = {"id": INTEGER, "a": TEXT, "n": INTEGER, "_sdc_Deleted_at": MOMENT}
+    stream = schema("s", properties, keys=("Id",), order="n")
+    late, gone = row(id=1, a="late", n=4), row(id=2, n=6, _sdc_Deleted_at="2024-01-01T00:00:00Z")
+    for mode in ("soft", "hard"):
+        dataset.load([stream, late, row(id=3, a="new", n=6), gone], delete_mode=mode)
+        alive = dataset.query("SELECT * FROM `{d}.s` WHERE _SDC_DELETED_AT IS NULL ORDER BY ID")
+        assert [(r["ID"], r["A"]) for r in alive] == [(1, "x"), (3, "new")]
+        assert len(dataset.rows("s")) == {"soft": 3, "hard": 2}[mode]
+    names = [name.lower() for name in dataset.types("s")]
+    assert len(names) == len(set(names)) == 9  # the four, and five of the loader's own
+
+
+def test_properties_that_differ_in_case_keep_their_columns(dataset: Any) -> None:
+    both = schema("s", {"id": INTEGER, "ID": TEXT, "v": TEXT}, keys=("id", "ID"))
+    for n in range(2):
+        dataset.load([both, row(id=1, ID="a", v=str(n)), row(id=1, ID="b", v=str(n))])
+    dataset.load([schema("s", {"ID": TEXT, "id": INTEGER, "v": TEXT}, keys=("ID", "id"))])
+    assert dataset.rows("s", "id, v") == [(1, "1"), (1, "1")]
+    other = next(name for name in dataset.types("s") if name.startswith("ID_"))
+    assert [value for (value,) in dataset.rows("s", other)] == ["a", "b"]
+
+
+def test_descriptions_of_columns_are_the_peoples(dataset: Any) -> None:
+    stream = schema("s", {"id": INTEGER, "a b": TEXT, "a-b": TEXT})
+    dataset.load([stream, row(id=1, **{"a b": "x", "a-b": "y"})])
+    table = dataset.client.get_table(f"{dataset.project}.{dataset.name}.s")
+    described = [
+        field.to_api_repr() | {"description": "Singer property!"} for field in table.schema
+    ]
+    table.schema = [bigquery.SchemaField.from_api_repr(field) for field in described]
+    dataset.client.update_table(table, ["schema"])
+    before = set(dataset.types("s"))
+    dataset.load([stream, row(id=1, **{"a b": "new", "a-b": "old"})])
+    assert set(dataset.types("s")) == before
+    assert dataset.rows("s", "id, a_b") == [(1, "new")]
+
+
+MEMORY = 'Columns of Singer properties: {"a b": "a_b"}'
+
+
+@pytest.mark.parametrize(
+    ("description", "remembered", "says"),
+    [
+        (f"Of the people\n{MEMORY}\nand more", True, None),
+        ("Of the people", False, "is gone"),
+        (f"{MEMORY[:-2]}", False, "it is not a JSON object"),
+        (MEMORY.replace('"a_b"', '"id"'), False, "'a b' has no such column"),
+        (MEMORY.replace("}", ', "a-b": "A_B"}'), True, "column 'A_B' is there twice"),
+    ],
+    ids=["kept", "gone", "cut", "another column", "twice"],
+)
+def test_the_tables_description_tells_what_names_do_not(
+    dataset: Any,
+    caplog: pytest.LogCaptureFixture,
+    description: str,
+    remembered: bool,
+    says: str | None,
+) -> None:
+    dataset.load([schema("s", {"id": INTEGER, "a b": TEXT}), row(id=1, **{"a b": "x"})])
+    table = dataset.client.get_table(f"{dataset.project}.{dataset.name}.s")
+    assert table.description == MEMORY
+    table.description = description
+    dataset.client.update_table(table, ["description"])
+    both = schema("s", {"id": INTEGER, "a_b": TEXT, "a b": TEXT})
+    for _ in range(2):
+        dataset.load([both, row(id=1, **{"a b": "mine", "a_b": "other"})])
+    assert dataset.rows("s", "id, a_b") == [(1, "mine" if remembered else "other")]
+    warnings = [text for text in caplog.messages if "renamed properties" in text]
+    assert len(warnings) == (says is not None)
+    assert says is None or says in warnings[0]
+    mended = dataset.client.get_table(table.reference).description
+    others = [line for line in description.split("\n") if not line.startswith(MEMORY[:20])]
+    assert mended.split("\n")[:-1] == others
+
+
 def test_streams_whose_names_collide_get_tables_of_their_own(dataset: Any) -> None:
     names = ["a-b", "a.b", "a_b", "A_B"]
     for order in (names, names[::-1]):
@@ -115,9 +200,29 @@ def test_names() -> None:
     assert valid_name("2024 + é") == "_2024____"
     assert valid_name("_PARTITIONTIME") == "x_PARTITIONTIME"
     assert valid_name("") == "_"
-    known = column_names(["a b"])
-    assert column_names(["a-b", "a b"], known=known)["a b"] == "a_b"
-    assert len(set(map(str.lower, column_names(["x", "X", "x ", "x-", "x_"]).values()))) == 5
+    assert column_names(["a_b", "a b"], known={"a b": "a_b"})["a b"] == "a_b"
+    names = column_names(["x", "X", "x ", "x-", "x_"])
+    assert len({name.lower() for name in names.values()}) == 5
+    assert column_names(["x ", "X", "x-"], existing=names.values()) == {
+        name: names[name] for name in ("x ", "X", "x-")
+    }
+    assert column_names(["userId"], snake=True, existing=["UserID"]) == {"userId": "UserID"}
+    assert column_names(["é"], existing=["É"]) == {"é": "É"}
+    assert column_names(["_SDC x"], reserved=["_sdc_x"])["_SDC x"].startswith("_SDC_x_")
+
+
+def test_a_description_has_renamed_properties_as_far_as_they_fit() -> None:
+    few = {"é\u2028": "__", 'a "b"': "a__b_"}
+    written = with_columns("Of\r\nothers", few)
+    assert trusted_columns(described_columns(written), few.values()) == (few, [])
+    assert with_columns(written, few) == written
+    assert with_columns(written, {}) == "Of\r\nothers"
+    assert with_columns(None, {}) is None
+    many = {f"{n:050}": f"_{n:050}" for n in range(300)}
+    full = with_columns("Of others", many)
+    assert full is not None
+    assert len(full) < 16_384
+    assert trusted_columns(described_columns(full), many.values()) == ({}, [])
 
 
 def test_new_tables_are_clustered_by_their_keys(dataset: Any) -> None:
@@ -128,19 +233,19 @@ def test_new_tables_are_clustered_by_their_keys(dataset: Any) -> None:
 
 
 def test_clustering_and_partitioning_by_stream_pattern(dataset: Any) -> None:
-    stream = schema("events", {"id": INTEGER, "at": MOMENT, "kind": TEXT})
+    stream = schema("events", {"id": INTEGER, "sent at": MOMENT, "kind": TEXT})
     dataset.load(
         [
             stream,
             schema("other", {"id": INTEGER}),
-            record("events", {"id": 1, "at": "2024-01-01T00:00:00Z"}),
+            record("events", {"id": 1, "sent at": "2024-01-01T00:00:00Z"}),
         ],
-        clustering={"event*": ["kind", "id"]},
-        partitioning={"event*": {"column": "at", "granularity": "month"}},
+        clustering={"event*": ["KIND", "Sent At", "_SDC_sequence"]},
+        partitioning={"event*": {"column": "SENT_at", "granularity": "month"}},
     )
     table = dataset.client.get_table(f"{dataset.project}.{dataset.name}.events")
-    assert table.clustering_fields == ["kind", "id"]
-    assert (table.time_partitioning.type_, table.time_partitioning.field) == ("MONTH", "at")
+    assert table.clustering_fields == ["kind", "sent_at", "_sdc_sequence"]
+    assert (table.time_partitioning.type_, table.time_partitioning.field) == ("MONTH", "sent_at")
     other = dataset.client.get_table(f"{dataset.project}.{dataset.name}.other")
     assert other.time_partitioning is None
     assert other.clustering_fields == ["id"]
@@ -209,3 +314,80 @@ def test_a_property_of_any_name_has_a_column(dataset: Any) -> None:
         dataset.load([stream, *records], missing_properties=keep)
     stored = dataset.query("SELECT * FROM `{d}.s` WHERE id = 1")[0]
     assert [value for value in stored.values() if isinstance(value, str)] == [*values.values()]
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        ("CREATE VIEW `{d}.s` AS SELECT 1 AS id", "s is of type view, and rows can be loaded into"),
+        ("CREATE SNAPSHOT TABLE `{d}.s` CLONE `{d}.other`", "s is of type snapshot, and rows"),
+        ("CREATE TABLE `{d}.s` (id INT64, b STRING NOT NULL)", "column 'b' of table 's' is REQUIR"),
+    ],
+)
+def test_what_cant_be_loaded_into_is_refused(dataset: Any, made: str, says: str) -> None:
+    dataset.load([schema("other", {"id": INTEGER})])
+    dataset.query(made)
+    with pytest.raises(TargetError, match=says) as why:
+        dataset.load([schema("s", {"id": INTEGER}), row(id=1), state(1)])
+    assert "\n" not in str(why.value)
+
+
+def test_columns_that_people_drop_rename_and_widen(
+    dataset: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    stream = schema("s", {"id": INTEGER, "a": TEXT, "b": TEXT, "c": INTEGER, "d-d": TEXT})
+    first = row(id=1, a="x", b="x", c=1, **{"d-d": "x"})
+    dataset.load([stream, first])
+    table = dataset.client.get_table(f"{dataset.project}.{dataset.name}.s")
+    for change in (
+        "DROP COLUMN a",
+        "RENAME COLUMN b TO bb",
+        "ALTER COLUMN c SET DATA TYPE FLOAT64",
+        "DROP COLUMN d_d",
+        "ADD COLUMN e INT64 DEFAULT 5",
+    ):
+        dataset.query(f"ALTER TABLE `{{d}}.s` {change}")
+    # The emulator's catalogue does not follow.
+    fields = {f.name: f for f in table.schema if f.name not in {"a", "b", "c", "d_d"}}
+    made = (("bb", "STRING"), ("c", "FLOAT"), ("e", "INT64"))
+    new = [bigquery.SchemaField(*pair) for pair in made]
+    table.schema = [*fields.values(), *new]
+    dataset.client.update_table(table, ["schema"])
+    with caplog.at_level("INFO"):
+        dataset.load([stream, row(id=2, a="y", b="y", c=2, **{"d-d": "y"})])
+        dataset.load([stream])
+    rows = dataset.rows("s", "id, a, b, bb, c, d_d")
+    assert rows == [(1, None, None, "x", 1.0, None), (2, "y", "y", None, 2.0, "y")]
+    assert caplog.text.count("adding columns a, b, d_d, NULL in the rows so far") == 1
+
+
+def test_a_table_that_is_dropped_within_a_run_is_an_error_and_made_by_the_next(
+    dataset: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messages = [schema("s", {"id": INTEGER}), row(id=1), state(1)]
+    load = Warehouse.load
+
+    def drop_first(warehouse: Warehouse, *args: Any) -> None:
+        warehouse.drop("s")
+        load(warehouse, *args)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Warehouse, "load", drop_first)
+        with pytest.raises(TargetError) as why:
+            dataset.load(messages)
+    assert "stream 's', table 's'" in str(why.value)
+    assert "\n" not in str(why.value)
+    assert dataset.load(messages) == [1]
+    assert dataset.rows("s", "id") == [(1,)]
+
+
+def test_in_a_dataset_of_any_case_a_table_is_found_in_any(
+    dataset: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset.load([schema("other", {"id": INTEGER})])
+    dataset.query("CREATE TABLE `{d}.ORDERS` (id INT64)")
+    stream = schema("orders", {"id": INTEGER})
+    monkeypatch.setattr(bigquery.Dataset, "is_case_insensitive", True)
+    dataset.load([stream, record("orders", {"id": 1})])
+    assert dataset.tables() == ["ORDERS", "other"]
+    assert dataset.rows("ORDERS", "id") == [(1,)]

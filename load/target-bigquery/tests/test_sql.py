@@ -64,7 +64,9 @@ class Case:
         ).add
         columns = [StoredColumn(c.name, c.type, collated=self.collated) for c in new]
         mark = mark_of("s", self.keys, self.floor)
-        return StoredTable("s", tuple(columns), mark, None, self.partitions, self.clustering)
+        return StoredTable(
+            "s", tuple(columns), mark, partitions=self.partitions, clustering=self.clustering
+        )
 
     def open(self) -> OpenedStream:
         stored = self.stored()

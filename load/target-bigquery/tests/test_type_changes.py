@@ -1,9 +1,10 @@
 """Columns whose type can't be widened: the table is rewritten, and nothing that it had is lost."""
 
+import itertools
 import json
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pytest
 from google.cloud import bigquery
@@ -20,7 +21,7 @@ from sandbox.singer import (
     schema,
     state,
 )  # fmt: skip
-from target_bigquery import datasets
+from target_bigquery import datasets, rewriting, streams
 from target_bigquery.column_types import BigQueryType
 from target_bigquery.conversion import Conversion, kept_column
 from target_bigquery.errors import TargetError
@@ -177,41 +178,54 @@ def test_a_rewritten_table_has_all_that_it_had(
     assert dataset.tables() == ["again", "other"]
 
 
+class Mortal:
+    """A warehouse of which the n-th call that changes something dies."""
+
+    def __init__(self, warehouse: Warehouse, step: int) -> None:
+        self._warehouse = warehouse
+        self._left = step
+
+    def __getattr__(self, name: str) -> Any:
+        self._left -= name in {"drop", "make_table", "query", "overwrite"}
+        if self._left == 0:
+            raise TargetError("killed")
+        return getattr(self._warehouse, name)
+
+
 def test_a_run_that_died_while_a_table_was_rewritten_is_made_good_by_the_next(
     dataset: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    steps = died = 0
-    while died == steps:
-        steps += 1
-        name = f"s{steps}"
-        old = [record(name, {"id": 1, "v": "7"}), record(name, {"id": 2, "v": "x"})]
-        dataset.load([schema(name, {"id": INTEGER, "v": TEXT}), *old])
-        messages = [schema(name, {"id": INTEGER, "v": INTEGER}), record(name, {"id": 3, "v": 8})]
+    names = [f"s{step}" for step in range(1, 7)]
+    old = [{"id": 1, "v": "7"}, {"id": 2, "v": "x"}]
+    for_all = [
+        [schema(name, {"id": INTEGER, "v": TEXT}), *(record(name, row) for row in old)]
+        for name in names
+    ]
+    dataset.load(itertools.chain(*for_all))
+    new = [
+        [schema(name, {"id": INTEGER, "v": INTEGER}), record(name, {"id": 3, "v": 8})]
+        for name in names
+    ]
+    died = 0
+    for step, messages in enumerate(new, 1):
+
+        def convert(warehouse: Warehouse, *args: Any, step: int = step) -> None:
+            rewriting.convert_columns(cast("Warehouse", Mortal(warehouse, step)), *args)
+
         with monkeypatch.context() as broken:
-            calls = iter(range(1, 100))
-            for method in ("query_job", "make_table", "query", "overwrite", "drop", "load"):
-                broken.setattr(Warehouse, method, mortal(getattr(Warehouse, method), calls, steps))
+            broken.setattr(streams, "convert_columns", convert)
             try:
                 dataset.load(messages)
             except TargetError as error:
-                died += "killed" in str(error)
-        monkeypatch.setattr(datasets, "LEFT_OVER", -1.0)
-        assert dataset.load([*messages, state(1)]) == [1]
+                assert "killed" in str(error)  # noqa: PT017  # the last runs do not die
+                died = step
+    assert died == len(names) - 1  # drop, make, fill, overwrite, drop
+    monkeypatch.setattr(datasets, "LEFT_OVER", -1.0)
+    assert dataset.load([*itertools.chain(*new), state(1)]) == [1]
+    for name in names:
         rows = [(1, 7, None), (2, None, "x"), (3, 8, None)]
-        assert dataset.rows(name, "id, v, v_text") == rows, f"died at step {steps}"
-        assert not [table for table in dataset.tables() if table.startswith("_sdc_staging")]
-    assert steps > 7
-
-
-def mortal(call: Any, calls: Any, step: int) -> Any:
-    """Return a call that dies if it is the n-th."""
-
-    def wrapper(*args: Any, **options: Any) -> Any:
-        if next(calls) == step:
-            raise TargetError("killed")
-        return call(*args, **options)
-
-    return wrapper
+        assert dataset.rows(name, "id, v, v_text") == rows
+    assert sorted(dataset.tables()) == sorted(names)
 
 
 def test_types_that_change_to_and_fro_lose_no_text(dataset: Any) -> None:
@@ -229,6 +243,27 @@ def test_types_that_change_to_and_fro_lose_no_text(dataset: Any) -> None:
 
 
 TEXT_TO_INTEGER = BigQueryType("STRING"), BigQueryType("INT64")
+
+
+def test_a_mark_of_a_delete_that_its_new_type_cant_hold_still_marks(dataset: Any) -> None:
+    def sent(kind: Any, *records: Any) -> list[Any]:
+        properties = {"id": INTEGER, "_ab_cdc_deleted_at": kind}
+        return [schema("s", properties), *(record("s", values) for values in records)]
+
+    gone = [{"id": 1, "_ab_cdc_deleted_at": NOON}, {"id": 2, "_ab_cdc_deleted_at": "yesterday"}]
+    dataset.load(sent(TEXT, *gone, {"id": 3}))
+    dataset.load(sent(MOMENT, {"id": 4}))
+    rows = dataset.rows("s", "id, _ab_cdc_deleted_at IS NULL, _ab_cdc_deleted_at_text")
+    assert rows == [(1, False, None), (2, False, "yesterday"), (3, True, None), (4, True, None)]
+
+
+def test_a_clustering_column_is_not_widened_to_what_cant_cluster(
+    dataset: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    dataset.load([schema("s", {"id": INTEGER}), record("s", {"id": 1})])
+    dataset.load([schema("s", {"id": NUMBER}), record("s", {"id": 1.0}), record("s", {"id": 1.5})])
+    assert dataset.rows("s", "id") == [(1.0,), (1.5,)]
+    assert "it is no longer clustered by 'id'" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -258,6 +293,25 @@ def test_a_type_that_cant_be_changed_stops_the_run_before_anything_is_written(
     assert "\n" not in text
     assert dataset.capsys.readouterr().out == ""
     assert dataset.rows("s") == []
+
+
+def test_a_table_that_people_made_is_rewritten_as_it_is(dataset: Any) -> None:
+    """Partitions by ingestion time, a filter that queries need, columns in upper case."""
+    dataset.load([schema("other", {"id": INTEGER})])
+    fields = (("ID", "INT64"), ("V", "STRING"), ("MORE", "INT64"))
+    table = bigquery.Table(
+        f"{dataset.project}.{dataset.name}.s", [bigquery.SchemaField(*field) for field in fields]
+    )
+    table.time_partitioning = bigquery.TimePartitioning()
+    table.require_partition_filter = True
+    dataset.client.create_table(table)
+    dataset.query("INSERT INTO `{d}.s` (ID, V, MORE) VALUES (1, '7', 5), (2, 'x', 6)")
+    messages = [schema("s", {"id": TEXT, "v": INTEGER}), record("s", {"id": "1", "v": 8})]
+    dataset.load([*messages, record("s", {"id": "a"})])
+    rows = [("1", 8, 5, None), ("2", None, 6, "x"), ("a", None, None, None)]
+    assert dataset.rows("s", "id, v, more, v_text") == rows
+    made = dataset.client.get_table(table.reference)
+    assert (made.time_partitioning.type_, made.time_partitioning.field) == ("DAY", None)
 
 
 def test_a_table_with_row_access_policies_is_not_rewritten(dataset: Any, emulated: Any) -> None:

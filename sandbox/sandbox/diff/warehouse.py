@@ -1,5 +1,6 @@
 """Reading the warehouse: the table that has a source's rows, and ranges of them."""
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
@@ -8,9 +9,9 @@ from google.api_core.exceptions import NotFound
 from google.cloud import bigquery
 
 DELETED: Final = ("_ab_cdc_deleted_at", "_sdc_deleted_at")
-# A name that BigQuery does not take is changed by the loader; what it stands for is told here.
-_STREAM: Final = "Singer stream "
-_PROPERTY: Final = "Singer property "
+# A name that BigQuery does not take is changed by the loader, which tells here what it stands for.
+_STREAM: Final = "singer_stream"  # a label: the digest of the stream's name
+_PROPERTIES: Final = "Columns of Singer properties: "  # a line of the description
 _MOST_NAMED = 100
 # BigQuery can't order these.
 UNORDERED: Final = frozenset({"JSON", "GEOGRAPHY", "RECORD", "STRUCT"})
@@ -63,33 +64,24 @@ def find_table(
         except (NotFound, ValueError):
             continue
         return _table(found)
+    digests = {hashlib.sha256(stream.encode()).hexdigest()[:16] for stream in streams}
     for item in client.list_tables(f"{client.project}.{dataset}"):
         found = client.get_table(item)
-        if _stream(found.description or "") in streams:
+        if found.labels.get(_STREAM) in digests:
             return _table(found)
     return None
 
 
-def _stream(description: str) -> str | None:
-    for line in description.splitlines():
-        if line.startswith(_STREAM):
-            # The key follows.
-            return str(json.JSONDecoder().raw_decode(line, len(_STREAM))[0])
-    return None
-
-
 def _table(found: bigquery.Table) -> WarehouseTable:
-    columns = {_property(field): field for field in found.schema}
+    properties: dict[str, str] = {}
+    for line in (found.description or "").split("\n"):
+        if line.startswith(_PROPERTIES):
+            columns = json.loads(line.removeprefix(_PROPERTIES))
+            properties = {column.lower(): name for name, column in columns.items()}
+    fields = {properties.get(field.name.lower(), field.name): field for field in found.schema}
     names = {field.name for field in found.schema}
     path = f"{found.project}.{found.dataset_id}.{found.table_id}"
-    return WarehouseTable(path, columns, tuple(name for name in DELETED if name in names))
-
-
-def _property(field: bigquery.SchemaField) -> str:
-    description = field.description or ""
-    if description.startswith(_PROPERTY):
-        return str(json.loads(description.removeprefix(_PROPERTY)))
-    return str(field.name)
+    return WarehouseTable(path, fields, tuple(name for name in DELETED if name in names))
 
 
 def count(client: bigquery.Client, table: WarehouseTable) -> int:
