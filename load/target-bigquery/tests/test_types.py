@@ -147,6 +147,8 @@ def convert(kind: str, values: list[Any]) -> list[Any]:
         ("BIGNUMERIC", raw("6e38")),
         ("BIGNUMERIC", raw('"-1e100"')),
         ("BIGNUMERIC", raw('"1e-39"')),
+        ("BIGNUMERIC", raw('"1_0"')),
+        ("BIGNUMERIC", raw('"\u0661"')),
         ("BIGNUMERIC(20, 12)", raw('"100000000.5"')),
         ("BIGNUMERIC(20, 12)", raw('"0.0000000000001"')),
         ("JSON", msgspec.Raw(b'"\xff"')),
