@@ -170,7 +170,7 @@ def open_stream(
         partial=upsert and settings.missing_properties.of(name) == "keep",
         # Without its key a row would be another, without its mark a deleted one alive.
         fixed=[c.source for c in columns if c.name in keys or fail],
-        marks=DELETE_COLUMNS,
+        marks=[c.source for c in columns if c.name in deletes],
     )
     names = [column.name for column in columns]
 
