@@ -78,7 +78,8 @@ _OTHERWISE: tuple[tuple[str, dict[str, Any], str], ...] = (
     (SPELT, {"word": b'"%s "'}, "it has NaN or Infinity"),
 )
 _EXTRACTED_AT = Column("_sdc_extracted_at", "_sdc_extracted_at", TIMESTAMP, PropertyType(TIMESTAMP))
-_NOT_A_FIELD = re.compile(r'[\x00-\x1f"\\]')  # what the names of msgspec's fields can't have
+# What the names of msgspec's fields can't have, and what stands for broken characters in a name.
+_NOT_A_FIELD = re.compile(r'[\x00-\x1f"\\\ufffd]')
 _PYTHON_TYPES: dict[str, Any] = {"INT64": int, "FLOAT64": float, "BOOL": bool, "BYTES": bytes}
 
 

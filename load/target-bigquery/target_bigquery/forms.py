@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from target_bigquery.repair import mended, spelt
+from target_bigquery.values import NUMBER
 
 NULLED = "became null, as the column can't hold them"
 MENDED = "had broken characters, which became U+FFFD"
@@ -22,7 +23,6 @@ SPELT = "had numbers that JSON in BigQuery can't hold, which became text"
 CUT = "had more than six digits of a second, of which six were kept"
 MOVED = "had a time zone, and became the time in UTC"
 
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,6})?")
 _LONG = re.compile(
     r"(?P<kept>[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6})(?P<cut>[0-9]+)"
     r"(?P<zone>Z|[+-][0-9]{2}:[0-9]{2})"
@@ -89,7 +89,7 @@ def _integer(raw: bytes) -> int:
 def _number(raw: bytes) -> Decimal:
     """Return the number that JSON, or the text in a string, is."""
     text = msgspec.json.decode(raw, type=str).strip() if raw[:1] == b'"' else raw.decode()
-    if not _NUMBER.fullmatch(text):
+    if not NUMBER.fullmatch(text):
         raise ValueError("not a number")
     return Decimal(text)
 

@@ -11,9 +11,7 @@ LONGEST_COLUMN = 300
 LONGEST_TABLE = 900  # of 1,024 bytes: staging tables append to it
 RESERVED_PREFIXES = (
     "_table_", "_file_", "_partition", "_row_timestamp", "__root__", "_colidentifier", "_change_",
-    # What staging tables have beside the stream's columns, and what the loader's own SQL adds.
-    "_sdc_staged_", "__deleted", "__erased", "__group", "__key", "__last_delete", "__newest",
-    "__order", "__segment",
+    "_sdc_staged_",  # what staging tables have beside the stream's columns
 )  # fmt: skip
 
 _INVALID = re.compile(r"[^A-Za-z0-9_]")

@@ -60,13 +60,13 @@ def test_memory_is_bounded_when_lines_are_long(dataset: Any, tmp_path: Path) -> 
 
 
 def test_more_streams_than_open_files_are_loaded_at_once(dataset: Any) -> None:
-    names = [f"s{n}" for n in range(70)]
+    names = [f"s{n}" for n in range(40)]
     lines = [
         *(schema(name, {"id": INTEGER, "v": TEXT}) for name in names),
         *(record(name, {"id": n, "v": "x" * 1000}) for n in range(30) for name in names),
         state("all"),
     ]
-    limited = ["bash", "-c", 'ulimit -n 64 && exec "$0" --config ENV', TARGET]
+    limited = ["bash", "-c", 'ulimit -n 40 && exec "$0" --config ENV', TARGET]
     result = subprocess.run(
         limited,
         input="".join(json.dumps(line) + "\n" for line in lines),

@@ -78,28 +78,34 @@ def test_a_record_without_order_is_taken_as_it_comes(dataset: Any) -> None:
     assert dataset.rows("s", "id, a")[0] == (1, "z")
 
 
-@pytest.mark.parametrize(
-    ("name", "kind", "later", "settings", "ordered"),
-    [
-        ("v", TEXT, ["9", "10"], {}, False),
-        ("v", {"anyOf": [MOMENT, TEXT]}, [f"{FIRST[:-1]}+09:00", f"{FIRST[:-1]}+00:00"], {}, False),
-        ("v", {"anyOf": [MOMENT, TEXT]}, [FIRST, f"{FIRST[:-1]}.5Z"], {}, False),
-        ("v", {"type": "string", "format": "time"}, ["23:00:00", "01:00:00"], {}, False),
-        ("_ab_cdc_sequence", TEXT, ["000A/9", "000B/1"], {}, True),
-        ("v", TEXT, ["09", "10"], {"order_by_string": {"s": True}}, True),
-        ("v", TEXT, ["09", "10"], {"order_by_string": "true"}, True),
-    ],
-)
-def test_only_text_that_is_known_to_sort_orders_records(
-    dataset: Any, name: str, kind: Any, later: list[str], settings: Any, ordered: bool
-) -> None:
+EITHER = {"anyOf": [MOMENT, TEXT]}
+BOOKMARKS: list[tuple[str, str, Any, str, str, bool]] = [
+    ("number", "v", TEXT, "9", "10", False),
+    ("zones", "v", EITHER, f"{FIRST[:-1]}+09:00", f"{FIRST[:-1]}+00:00", False),
+    ("fractions", "v", EITHER, FIRST, f"{FIRST[:-1]}.5Z", False),
+    ("clock", "v", {"type": "string", "format": "time"}, "23:00:00", "01:00:00", False),
+    ("cdc", "_ab_cdc_sequence", TEXT, "000A/9", "000B/1", True),
+    ("padded", "v", TEXT, "09", "10", True),
+]
+
+
+def test_only_text_that_is_known_to_sort_orders_records(dataset: Any) -> None:
     """What comes last wins; where the text sorts, what comes late does not."""
-    stream = schema("s", {"id": INTEGER, name: kind, "a": TEXT}, order=name)
-    for at in later:
-        dataset.load([stream, row(**{"id": 1, name: at, "a": at})], **settings)
-    assert dataset.rows("s", "a") == [(later[1],)]
-    dataset.load([stream, row(**{"id": 1, name: later[0], "a": "late"})], **settings)
-    assert dataset.rows("s", "a") == [(later[1] if ordered else "late",)]
+    messages = [
+        schema(name, {"id": INTEGER, column: kind, "a": TEXT}, order=column)
+        for name, column, kind, *_ in BOOKMARKS
+    ]
+
+    def values_after(turn: int) -> list[str]:
+        for name, column, _, *values, _ in BOOKMARKS:
+            messages.append(record(name, {"id": 1, column: values[turn], "a": values[turn]}))
+        dataset.load(messages, order_by_string={"pad*": True})
+        del messages[len(BOOKMARKS) :]
+        return [dataset.rows(name, "a")[0][0] for name, *_ in BOOKMARKS]
+
+    values_after(0)
+    assert values_after(1) == [later for *_, later, _ in BOOKMARKS]
+    assert values_after(0) == [later if sorts else first for *_, first, later, sorts in BOOKMARKS]
 
 
 def test_keys_are_unique_after_the_first_flush_too(dataset: Any) -> None:

@@ -147,6 +147,8 @@ def convert(kind: str, values: list[Any]) -> list[Any]:
         ("BIGNUMERIC", raw("6e38")),
         ("BIGNUMERIC", raw('"-1e100"')),
         ("BIGNUMERIC", raw('"1e-39"')),
+        ("BIGNUMERIC", raw('"1_0"')),
+        ("BIGNUMERIC", raw('"\u0661"')),
         ("BIGNUMERIC(20, 12)", raw('"100000000.5"')),
         ("BIGNUMERIC(20, 12)", raw('"0.0000000000001"')),
         ("JSON", msgspec.Raw(b'"\xff"')),
@@ -516,9 +518,26 @@ def test_broken_characters_are_replaced_and_counted(
     ]
 
 
+@pytest.mark.parametrize("broken", [b"\\ud83d", b"\xff"])
+def test_a_name_with_broken_characters_is_a_name(dataset: Any, broken: bytes) -> None:
+    lines = [
+        b'{"type":"SCHEMA","stream":"s%s","schema":{"properties":{"id":{"type":"integer"},"v%s":{}}}}',
+        b'{"type":"RECORD","stream":"s%s","record":{"id":1,"v%s":"x"}}',
+        b'{"type":"ACTIVATE_VERSION","stream":"s%s","version":1,"v%s":1}',
+    ]
+    target = TargetBigQuery(config=dataset.config())
+    target.listen(io.BytesIO(b"\n".join(line % (broken, broken) for line in lines)))  # type: ignore[arg-type]
+    (row,) = dataset.query("SELECT * FROM `{d}.s_`")
+    assert (row["id"], row["v_"]) == (1, "x")
+
+
 def test_a_broken_state_is_not_changed_but_refused(dataset: Any) -> None:
     with pytest.raises(TargetError, match="not a Singer message"):
         dataset.load(['{"type":"STATE","value":"\\ud83d"}'])
+    target = TargetBigQuery(config=dataset.config())
+    with pytest.raises(TargetError, match="a STATE is not UTF-8"):
+        target.listen(io.BytesIO(b'{"type":"STATE","value":"\xff"}'))  # type: ignore[arg-type]
+    assert dataset.capsys.readouterr().out == ""
 
 
 def test_lines_of_fifty_megabytes(dataset: Any) -> None:
