@@ -236,15 +236,6 @@ class Warehouse:
             job_retry=ONCE,
         )
 
-    def merge(self, statement: str, staging: str) -> None:  # noqa: ARG002  # the emulator's needs it
-        """Bring a staging table's rows into their table, with one statement.
-
-        Args:
-            statement: takes effect as a whole or not at all.
-            staging: name of the staging table.
-        """
-        self.run(statement)
-
     def drop(self, name: str) -> None:
         """Drop a table, if it is there."""
         self._calls.call(
