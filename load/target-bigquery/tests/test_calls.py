@@ -238,3 +238,44 @@ def test_a_staging_dataset_elsewhere_is_refused(dataset: Any, server: FaithfulSe
             dataset.load(two_streams(1), staging_dataset=name)
     finally:
         dataset.client.delete_dataset(name)
+
+
+def test_changes_of_ten_tables_are_forty_calls_and_eleven_jobs(
+    dataset: Any, server: FaithfulServer
+) -> None:
+    kinds = {
+        "id": INTEGER,
+        "text": TEXT,
+        "many": {"type": ["array", "null"]},
+        "big": decimal(60, 20),
+    }
+    streams = [f"t{n}" for n in range(10)]
+    for value in (1, 2):
+        server.requests.clear()
+        messages: list[Any] = []
+        for number, stream in enumerate(streams):
+            properties = dict(list(kinds.items())[: 1 + number % 4])
+            messages.append(schema(stream, properties))
+            row = {"text": f"{stream} {value}", "many": [value, "é"], "big": f"{value}.5"}
+            values = {name: value for name, value in row.items() if name in properties}
+            messages += [record(stream, {"id": n, **values}) for n in range(20)]
+        dataset.load(messages)
+    assert len(server.requests) <= 40
+    assert len(sent(server, *JOBS)) == 11  # a load and ten merges
+    assert dataset.rows("t0", "id") == [(n,) for n in range(20)]
+    found = dataset.rows("t3", "id, text, TO_JSON_STRING(many), CAST(big AS STRING)")
+    assert [row[:3] for row in found] == [(n, "t3 2", '[2,"é"]') for n in range(20)]
+    assert {float(row[3]) for row in found} == {2.5}
+
+
+def test_a_stream_that_is_refused_among_others_is_named(
+    dataset: Any, server: FaithfulServer
+) -> None:
+    text = "Provided Schema does not match"
+    refusal: dict[str, Any] = {"action": 400, "reason": "invalid", "message": text, "times": None}
+    server.add("POST", "/upload/", **refusal, body="_sdc_staged_stream")
+    server.add("POST", "/upload/", **refusal, body="_sdc_staging_grown")
+    with pytest.raises(TargetError, match=f"stream 'grown', table 'grown': .*{text}"):
+        dataset.load(two_streams(1))
+    assert dataset.rows("merged", "id, v") == [(n, 1) for n in range(3)]
+    assert dataset.tables() == ["grown", "merged"]
