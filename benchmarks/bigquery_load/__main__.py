@@ -1,8 +1,9 @@
 """Runs the benchmark; `make bench-bigquery` does it.
 
 Every contender loads the same file into a new embedded BigQuery, append and upsert; the rows are
-counted afterwards. Then ours loads a file ten times as large, to show how memory grows. At last,
-what a MERGE would read is counted (`--parts pruning`: only that).
+counted afterwards. Then ours loads a file ten times as large, to show how memory grows, and a few
+changes of many tables, to count calls. At last, what a MERGE would read is counted (`--parts
+pruning`: only that).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from benchmarks.bigquery_load import source
+from benchmarks.bigquery_load import calls, source
 from benchmarks.bigquery_load.contenders import CONTENDERS, OURS, PROJECT, Contender
 from benchmarks.bigquery_load.results import Load, rewrite_pruning, write
 from benchmarks.measure import measure
@@ -45,7 +46,7 @@ def main() -> None:
         if options.large:
             source.write(path, options.large)
             large = [run(OURS, mode, options.large, path) for mode in MODES]
-    write(loads, large)
+    write(loads, large, calls.count())
 
 
 def run(contender: Contender, mode: str, records: int, path: Path) -> Load:

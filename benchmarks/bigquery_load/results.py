@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks.bigquery_load import pruning
+from benchmarks.bigquery_load.calls import CHANGES, TABLES, Calls
 from benchmarks.bigquery_load.contenders import DLT_JSONL, OURS, Z3_DEFAULT, Z3_LARGE, Contender
 from benchmarks.report import Bar, Panel, draw, table
 
@@ -44,7 +45,7 @@ class Load(NamedTuple):
         return self.usage.cpu / self.records * 1e6
 
 
-def write(loads: list[Load], large: list[Load]) -> None:
+def write(loads: list[Load], large: list[Load], calls: Calls) -> None:
     """Write RESULTS.md and results.svg."""
     modes = list(dict.fromkeys(load.mode for load in loads))
     panels = [
@@ -62,7 +63,7 @@ def write(loads: list[Load], large: list[Load]) -> None:
     ]
     title = f"{loads[0].records:,} Singer records into BigQuery's emulator"
     draw(title, "CPU time of the loading process, start included", panels, FOLDER / "results.svg")
-    RESULTS.write_text(f"{report(loads, large, modes)}\n{pruning.section()}")
+    RESULTS.write_text(f"{report(loads, large, modes, calls)}\n{pruning.section()}")
 
 
 def rewrite_pruning() -> None:
@@ -72,7 +73,7 @@ def rewrite_pruning() -> None:
     RESULTS.write_text(f"{before}\n\n{section}")
 
 
-def report(loads: list[Load], large: list[Load], modes: list[str]) -> str:
+def report(loads: list[Load], large: list[Load], modes: list[str], calls: Calls) -> str:
     """Return RESULTS.md."""
     by = {(load.contender, load.mode): load for load in loads}
     says = []
@@ -90,6 +91,10 @@ def report(loads: list[Load], large: list[Load], modes: list[str]) -> str:
             f"- {load.mode}: {small.usage.peak:.0f} MiB for {small.records:,} records, "
             f"{load.usage.peak:.0f} MiB for {load.records:,}"
         )
+    says.append(
+        f"- a run with {CHANGES} changes in each of {TABLES} tables: {calls.calls} calls, of which "
+        f"{calls.jobs} start jobs"
+    )
     return f"""# bigquery_load
 
 The same Singer file (10 columns, about 400 bytes a record) into the embedded BigQuery, one loader

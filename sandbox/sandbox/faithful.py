@@ -20,6 +20,7 @@ OK = 200
 _JSON = [("Content-Type", "application/json")]
 _RUNNING = {"status": {"state": "RUNNING"}}
 _JOB = re.compile(r"/projects/[^/]+/jobs/([^/?]+)")
+_RESULTS = re.compile(r"/projects/[^/]+/queries/([^/?]+)")
 _TABLE = re.compile(r"/projects/([^/]+)/datasets/([^/]+)/tables/([^/?]+)")
 _WIDENED = re.compile(
     r"ALTER TABLE `([^`.]+)\.([^`.]+)\.([^`]+)` ALTER COLUMN `([^`]+)` SET DATA TYPE (\w+)"
@@ -48,6 +49,12 @@ class FaithfulServer(FaultyServer):
             job, ready = self._jobs[known[1]]
             running = {} if time.monotonic() >= ready else _RUNNING
             return OK, _JSON, json.dumps(job | running).encode()
+        if method == "GET" and (known := _RESULTS.search(url.path)) and known[1] in self._jobs:
+            _, ready = self._jobs[known[1]]
+            wait = int(parse_qs(url.query).get("timeoutMs", ["10000"])[0]) / 1000
+            time.sleep(max(0.0, min(wait, ready - time.monotonic())))
+            if time.monotonic() < ready:
+                return OK, _JSON, json.dumps({"jobComplete": False}).encode()
         if method == "PATCH" and (table := _TABLE.search(url.path)):
             self._add_columns(table, headers, json.loads(body))
         return super().handle(method, path, headers, body)
@@ -86,7 +93,7 @@ class FaithfulServer(FaultyServer):
         resumable = path.replace("uploadType=multipart", "uploadType=resumable")
         status, found, answer = super().handle("POST", resumable, _with_type(headers), metadata)
         if status != OK:
-            return status, found, answer
+            return self._begun(job, (status, found, answer))
         location = urlsplit(_header(found, "location"))
         sized = _with_type(headers)
         sized["Content-Range"] = f"bytes 0-{len(content) - 1}/{len(content)}"

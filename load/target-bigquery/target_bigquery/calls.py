@@ -24,6 +24,7 @@ CALL_TIMEOUT = 30.0  # of silence
 JOB_TIMEOUT = 60.0  # of silence in a call that starts a job, which can bring a file along
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # before a call is tried again
 FIRST_POLL, LONGEST_POLL = 0.25, 5.0  # before a running job is asked for again
+SERVER_WAIT = 20.0  # that BigQuery may let a call wait for the end of a statement
 LONG_JOB = 60.0  # seconds after which the log says that a job runs, again and again
 ONCE: Any = None  # turns the client's own tries off: `Calls` has them all
 
@@ -74,9 +75,9 @@ class Calls:
                 job = self._sent(what, send, job_id)
                 started = time.monotonic()
                 self._wait(what, job)
-                error = job.exception(timeout=CALL_TIMEOUT) if job is not None else None
-                if error is None:
+                if not job.error_result:
                     return job
+                error = job.exception(timeout=CALL_TIMEOUT)
                 tries.excuse(time.monotonic() - started)
                 tries.again(error)
             except TargetError as error:
@@ -98,16 +99,36 @@ class Calls:
         pause, started = FIRST_POLL, time.monotonic()
         told = started
 
-        def done() -> bool:
-            return bool(job is None or job.done(retry=ONCE, timeout=CALL_TIMEOUT))
-
-        while not self.call(f"{what}: ask whether the job is done", done):
+        while not self.call(f"{what}: ask whether the job is done", lambda: self._is_done(job)):
             now = time.monotonic()
             if now - told >= LONG_JOB:
                 told = now
                 logger.info("%s: job %s runs for %.0f s", what, job.job_id, now - started)
             time.sleep(pause)
             pause = min(1.5 * pause, LONGEST_POLL)
+
+    def _is_done(self, job: Any) -> bool:
+        """Ask for a job: of a statement BigQuery answers when it is done, or after a while.
+
+        https://cloud.google.com/bigquery/docs/reference/rest/v2/jobs/getQueryResults
+        """
+        if job.job_type != "query" or job.state == "DONE":
+            return bool(job.done(retry=ONCE, timeout=CALL_TIMEOUT))
+        # The client's own method for this has a timeout of two minutes at least.
+        connection: Any = self._client._connection  # noqa: SLF001
+        options = {"location": self.location, "maxResults": 0, "timeoutMs": int(SERVER_WAIT * 1000)}
+        try:
+            answer = connection.api_request(
+                method="GET",
+                path=f"/projects/{job.project}/queries/{job.job_id}",
+                query_params=options,
+                timeout=CALL_TIMEOUT,
+            )
+        except exceptions.GoogleAPICallError:
+            if job.done(retry=ONCE, timeout=CALL_TIMEOUT):  # it is the job that has failed
+                return True
+            raise
+        return bool(answer.get("jobComplete"))
 
     def _find_job(self, job_id: str) -> Any:
         try:

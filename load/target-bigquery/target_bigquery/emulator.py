@@ -5,10 +5,13 @@ its id only afterwards, and can't read every form of upload. `load/target-bigque
 what that means for the tests.
 """
 
+import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import IO, Any
 
+from google.api_core import exceptions
 from google.api_core.client_options import ClientOptions
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
@@ -20,6 +23,8 @@ from target_bigquery.marks import Mark
 from target_bigquery.settings import Partitioning, Settings
 from target_bigquery.tables import NewColumn, TablePlan
 from target_bigquery.warehouse import SMALL_FILE, Warehouse, field
+
+LOOKS, LOOK_PAUSE = 5, 0.2  # for a job whose answer was lost
 
 
 def open_warehouse(settings: Settings, run: str) -> Warehouse:
@@ -36,7 +41,7 @@ def open_warehouse(settings: Settings, run: str) -> Warehouse:
 def emulator_client(settings: Settings) -> bigquery.Client:
     """Return a client without credentials for the address in the settings."""
     address = settings.emulator or ""
-    return bigquery.Client(
+    return _Client(
         project=settings.project,
         credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]
         client_options=ClientOptions(
@@ -47,6 +52,18 @@ def emulator_client(settings: Settings) -> bigquery.Client:
 
 
 _NUMERIC = BigQueryType("NUMERIC", 38, 9)  # a column that becomes one has three decimals without
+
+
+class _Client(bigquery.Client):
+    """Gives a job time to become known, which the emulator knows of when it is done."""
+
+    def get_job(self, *args: Any, **options: Any) -> Any:
+        """Return a job, also one whose work ends within moments."""
+        for _ in range(LOOKS - 1):
+            with suppress(exceptions.NotFound):
+                return super().get_job(*args, **options)
+            time.sleep(LOOK_PAUSE)
+        return super().get_job(*args, **options)
 
 
 class EmulatedWarehouse(Warehouse):
@@ -129,24 +146,6 @@ class EmulatedWarehouse(Warehouse):
             ]
 
         self.update_table(name, restore)
-
-    def merge(self, statements: Iterable[str], staging: str) -> None:
-        """Run the statements and drop the staging table in one script.
-
-        A job is not known before its end, and runs once more if it is sent once more. So whether
-        its work was done is seen by the staging table.
-        """
-        script = ";\n".join([*statements, f"DROP TABLE IF EXISTS {self.path(staging)};"])
-        sent = False
-
-        def send(job_id: str) -> Any:
-            nonlocal sent
-            if sent and self.get_table(staging) is None:
-                return None
-            sent = True
-            return self.send_query(script, job_id)
-
-        self._calls.run_job("query", send)
 
     def _upload(
         self,

@@ -6,25 +6,23 @@ before them. There is one flush at a time, so what waits is bounded, and STATE n
 data.
 """
 
-import itertools
 import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 from singer_sdk import metrics
 from singer_sdk.exceptions import RecordsWithoutSchemaException
 
-from target_bigquery import sql
 from target_bigquery.batch import Batch
 from target_bigquery.emulator import open_warehouse
 from target_bigquery.errors import TargetError, one_line
+from target_bigquery.flushing import Flusher
 from target_bigquery.jobs import working_for
-from target_bigquery.merging import merge
 from target_bigquery.messages import (
     UNDECODABLE,
     ActivateVersionMessage,
@@ -34,15 +32,12 @@ from target_bigquery.messages import (
     StateMessage,
     decode,
 )
-from target_bigquery.rekeying import keep_apart, remove_rows_of_the_old_key
 from target_bigquery.settings import Settings
 from target_bigquery.streams import Stream, open_stream
-from target_bigquery.tables import DELETE_COLUMNS, TABLE_VERSION, TablePlan, new_delete_column
 from target_bigquery.waiting import INPUT_ERRORS, Waiting
 
 CHUNK_ROWS = 512  # what fits into the processor's cache: 8,192 took a third more time
 CHUNK_BYTES = 8 << 20
-PARALLEL_LOADS = 8
 KNOWN_PREFIXES = 10_000
 _RECORD = b'"record"'
 
@@ -83,12 +78,10 @@ class Loader:
         self._waiting = Waiting()
         self._by_prefix: dict[bytes, Stream] = {}
         self._since: float | None = None  # when the oldest waiting message came
-        self._stagings = itertools.count(1)
         self._started = time.monotonic()
         self._flushing: Future[None] | None = None
         self._worker = ThreadPoolExecutor(1, "flush")
-        self._loads = ThreadPoolExecutor(PARALLEL_LOADS, "load")
-        self._drops = ThreadPoolExecutor(PARALLEL_LOADS, "drop")
+        self._flusher = Flusher(settings, self._warehouse)
 
     def read(self, blocks: Iterable[list[bytes]]) -> None:
         """Take blocks of lines until they end.
@@ -179,8 +172,7 @@ class Loader:
             self.wait()
         finally:
             self._worker.shutdown()
-            self._loads.shutdown()
-            self._drops.shutdown()
+            self._flusher.close()
             self._waiting.close()
             self._warehouse.close()
 
@@ -299,72 +291,10 @@ class Loader:
     ) -> None:
         """Load and merge what a flush has, then let its STATE out: the second thread's work."""
         started = time.monotonic()
-        for work, items in ((self._load, batches), (self._activate, activations)):
-            done = [self._loads.submit(self._for_stream, work, *item) for item in items]
-            errors = [error for future in done if (error := future.exception()) is not None]
-            if errors:
-                raise errors[0]
+        self._flusher.commit(batches, activations)
         if state is not None:
             self._emit(state)
         self._report(batches, time.monotonic() - started)
-
-    def _for_stream(self, work: Callable[[Stream, Any], None], stream: Stream, item: Any) -> None:
-        try:
-            with working_for(stream.name):
-                work(stream, item)
-        except TargetError as error:
-            raise TargetError(f"stream {stream.name!r}, table {stream.table!r}: {error}") from error
-
-    def _load(self, stream: Stream, batch: Batch) -> None:
-        warehouse = self._warehouse
-        staging = warehouse.staging_name(stream.table, next(self._stagings))
-        try:
-            parts = batch.parts()
-            warehouse.load(staging, batch.staged_columns(), batch.finish())
-            keep_apart(stream, warehouse, staging)
-            load = batch.described(replace(stream.load, staging=warehouse.path(staging)))
-            statement = merge if stream.upsert else sql.append
-            warehouse.merge([statement(replace(load, part=part)) for part in parts], staging)
-        finally:
-            batch.close()
-            self._drops.submit(self._drop, staging)
-
-    def _drop(self, staging: str) -> None:
-        """Drop a staging table, beside what follows: nothing waits for it."""
-        try:
-            self._warehouse.drop(staging)
-        except TargetError as error:
-            logger.warning("%s; it goes by itself within a day", error)
-
-    def _activate(self, stream: Stream, version: int) -> None:
-        """Delete the rows of older versions."""
-        if not self._settings.add_record_metadata:
-            raise TargetError(
-                "ACTIVATE_VERSION needs the column _sdc_table_version; "
-                "set add_record_metadata: true"
-            )
-        remove_rows_of_the_old_key(stream, self._warehouse, version)
-        hard = self._settings.delete_mode == "hard"
-        marks = [*stream.load.deletes, *stream.load.revived]
-        if not marks and not hard:
-            self._warehouse.change_table(stream.table, TablePlan((), (new_delete_column(),)))
-            stream.load = replace(stream.load, revived=(DELETE_COLUMNS[0],))
-            marks = [DELETE_COLUMNS[0]]
-        logger.info(
-            "%s: version %d is complete, deleting rows of older ones",
-            stream.name,
-            version,
-        )
-        self._warehouse.run(
-            sql.remove_older_versions(
-                self._warehouse.path(stream.table),
-                TABLE_VERSION,
-                version,
-                deleted=None if hard else marks[0],
-                text=stream.is_text(marks[0]) if marks else False,
-                filtered=stream.load.filtered,
-            )
-        )
 
     def _report(self, batches: list[tuple[Stream, Any]], seconds: float) -> None:
         for stream, batch in batches:

@@ -17,14 +17,14 @@ from target_bigquery.tables import TABLE_VERSION
 from target_bigquery.warehouse import Warehouse
 
 
-def keep_apart(stream: Stream, warehouse: Warehouse, staging: str) -> None:
-    """Have no row of a staging table matched with rows of another key.
+def keep_apart(stream: Stream, warehouse: Warehouse, staged: str) -> None:
+    """Have no staged row matched with rows of another key: `staged` is a table or a query.
 
     Raises:
         TargetError: staged records are not of a version above those rows.
     """
     if stream.rekeyed or stream.load.floor is not None:
-        query = sql.least_version(warehouse.path(staging), TABLE_VERSION)
+        query = sql.least_version(staged, TABLE_VERSION)
         _set_floor(stream, warehouse, lambda: warehouse.query(query)[0][0])
 
 

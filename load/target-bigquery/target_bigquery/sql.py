@@ -58,7 +58,7 @@ class Load:
     """One staging table on its way into its table."""
 
     table: str
-    staging: str
+    staging: str  # the table, or a query for the rows in parentheses
     columns: tuple[TargetColumn, ...]
     keys: tuple[str, ...] = ()
     order: str | None = None

@@ -302,17 +302,6 @@ class Warehouse:
             job_retry=ONCE,
         )
 
-    def merge(self, statements: Iterable[str], staging: str) -> None:  # noqa: ARG002  # the emulator's needs it
-        """Bring a staging table's rows into their table.
-
-        Args:
-            statements: each for its own part of the rows, of which all take effect or none.
-            staging: name of the staging table.
-            staging: name of the staging table.
-        """
-        for statement in statements:
-            self.run(statement)
-
     def drop(self, name: str) -> None:
         """Drop a table, if it is there."""
         self._calls.call(
