@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import IO, Any
 
@@ -17,9 +17,9 @@ from target_bigquery.marks import (
     COLUMNS_LABEL,
     DESCRIBED,
     Mark,
-    columns_label,
     labelled_mark,
     with_columns,
+    with_columns_label,
     with_mark,
 )
 from target_bigquery.settings import Partitioning, Settings
@@ -137,7 +137,7 @@ class Warehouse:
         """Make a table for a stream, or a staging table."""
         table = bigquery.Table(self._dataset.table(name), [_field(column) for column in columns])
         table.description = with_columns(None, renamed or {})
-        table.labels = {**with_mark({}, mark), **columns_label(renamed or {})} if mark else {}
+        table.labels = with_columns_label(with_mark({}, mark), renamed or {}) if mark else {}
         table.clustering_fields = list(clustering) or None
         if partitioning:
             table.time_partitioning = bigquery.TimePartitioning(
@@ -206,9 +206,10 @@ class Warehouse:
         """
 
         def write(table: bigquery.Table) -> list[str]:
-            table.labels = {**with_mark(table.labels, mark), **columns_label(renamed or {})}
+            table.labels = with_mark(table.labels, mark)
             if renamed is None:
                 return ["labels"]
+            table.labels = with_columns_label(table.labels, renamed)
             table.description = with_columns(table.description, renamed)
             return ["labels", "description"]
 
@@ -247,24 +248,37 @@ class Warehouse:
 
         return self._calls.call(f"read the row access policies of table {name!r}", policies)
 
-    def overwrite(self, name: str, source: str) -> None:
+    def fill(self, table: bigquery.Table, columns: Sequence[str], rows: str) -> None:
+        """Make a table anew with the rows of a query.
+
+        Args:
+            table: as the API makes it.
+            columns: that the query returns, as SQL writes them.
+            rows: the query.
+        """
+        path = self.path(table.table_id)
+        if self._settings.emulator:  # its API can't make a BIGNUMERIC
+            self.query(f"CREATE OR REPLACE TABLE {path} AS\n{rows}")
+            return
+        self.drop(table.table_id)
+        self.make_table(table)
+        self.query(f"INSERT INTO {path} ({', '.join(columns)})\n{rows}")
+
+    def overwrite(self, name: str, source: bigquery.Table) -> None:
         """Make a table what another one is, as a whole or not at all."""
-        table = self.get_table(source)
-        if table is None:
-            raise TargetError(f"table {source!r} disappeared while it was being copied")
         if self._settings.emulator:
-            self._overwrite_emulated(name, table)
+            self._overwrite_emulated(name, source)
             return
         config = bigquery.CopyJobConfig(
             write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
             create_disposition=bigquery.CreateDisposition.CREATE_NEVER,
         )
-        config.destination_encryption_configuration = table.encryption_configuration
+        config.destination_encryption_configuration = source.encryption_configuration
         self._calls.run_job(
             f"replace table {name!r}",
             lambda job_id: self._client.copy_table(
-                table.reference,
-                self._dataset.table(name),
+                source.reference,
+                self.reference(name),
                 job_id=job_id,
                 location=self._calls.location,
                 job_config=config,
@@ -281,16 +295,11 @@ class Warehouse:
         )
 
         def restore(table: bigquery.Table) -> list[str]:
-            table.schema = source.schema
-            table.labels = source.labels
-            table.description = source.description
-            table.friendly_name = source.friendly_name
-            table.clustering_fields = source.clustering_fields
-            table.time_partitioning = source.time_partitioning
-            return [
-                *("schema", "labels", "description", "friendly_name", "clustering_fields"),
-                "time_partitioning",
-            ]
+            kept = ["schema", "labels", "description", "friendly_name"]
+            kept += ["clustering_fields", "time_partitioning"]
+            for part in kept:
+                setattr(table, part, getattr(source, part))
+            return kept
 
         self.update_table(name, restore)
 
