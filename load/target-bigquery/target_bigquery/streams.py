@@ -2,30 +2,28 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from target_bigquery.batch import Batch
-from target_bigquery.column_types import CLUSTERABLE
 from target_bigquery.decoding import Column, RecordDecoder, SchemaMessage, record_of
 from target_bigquery.errors import TargetError
+from target_bigquery.layout import Columns, clustering_of, partitioning_of
 from target_bigquery.marks import mark_of, with_columns
 from target_bigquery.rewriting import convert_columns
-from target_bigquery.settings import LONGEST_CLUSTERING, Partitioning, Settings
+from target_bigquery.settings import Partitioning, Settings
 from target_bigquery.sql import SEQUENCE, Load, TargetColumn
 from target_bigquery.tables import (
     DELETE_COLUMNS,
     METADATA,
     TABLE_VERSION,
-    NewColumn,
     StoredTable,
     TablePlan,
     metadata_columns,
     plan,
     table_candidates,
 )
-from target_bigquery.type_changes import can_partition
 from target_bigquery.warehouse import Warehouse
 
 logger = logging.getLogger(__name__)
@@ -219,9 +217,9 @@ def open_stream(
             if stored and (found := stored.column(name)) and found.type.name == "STRING"
         ),
     )
-    clustering = _clustering(name, settings, by_property, key_columns) if stored is None else ()
+    clustering = clustering_of(name, settings, by_property, key_columns) if stored is None else ()
     partitioning = (
-        _partitioning(name, settings, by_property, needed.add) if stored is None else None
+        partitioning_of(name, settings, by_property, needed.add) if stored is None else None
     )
     return OpenedStream(stream, stored, needed, clustering, partitioning)
 
@@ -241,22 +239,6 @@ def _find_table(
     if stored and stored.mark and stored.mark.stream != mark_of(stream, ()).stream:
         return second, None
     return first, stored
-
-
-class Columns:
-    """A stream's columns by property: by the very name first, then by that of any case."""
-
-    def __init__(self, columns: Sequence[Column]) -> None:
-        self._exact = {column.source: column for column in columns}
-        self._any = {
-            name.lower(): column
-            for column in reversed(columns)
-            for name in (column.source, column.name)
-        }
-
-    def get(self, name: str) -> Column | None:
-        """Return the column of a property, or the one of that name."""
-        return self._exact.get(name) or self._any.get(name.lower())
 
 
 def _key(stream: str, columns: Columns, name: str) -> Column:
@@ -289,39 +271,3 @@ def _target_columns(columns: Iterable[Column], *, metadata: bool) -> list[Target
             for name, kind in METADATA.items()
         ]
     return targets
-
-
-def _clustering(
-    stream: str, settings: Settings, columns: Columns, keys: Iterable[Column]
-) -> tuple[str, ...]:
-    chosen = settings.clustering.of(stream)
-    if chosen is None:
-        names = [key.name for key in keys if key.type.name in CLUSTERABLE]
-        return tuple(names[:LONGEST_CLUSTERING])
-    found = []
-    for name in chosen:
-        column = columns.get(name)
-        if column is None and name.lower() not in METADATA:
-            raise TargetError(
-                f"stream {stream!r}: setting 'clustering' has column {name!r}, which is not there"
-            )
-        found.append(column.name if column else name.lower())
-    return tuple(found)
-
-
-def _partitioning(
-    stream: str, settings: Settings, columns: Columns, added: Sequence[NewColumn]
-) -> Partitioning | None:
-    chosen = settings.partitioning.of(stream)
-    if chosen is None:
-        return None
-    column = columns.get(chosen.column)
-    name = (column.name if column else chosen.column).lower()
-    new = next((column for column in added if column.name.lower() == name), None)
-    if new is None or not can_partition(new.type.name, chosen.granularity):
-        what = f"is {new.type}" if new else "does not exist"
-        raise TargetError(
-            f"stream {stream!r}: can't partition by {chosen.granularity} of column "
-            f"{chosen.column!r}, which {what}"
-        )
-    return replace(chosen, column=new.name)

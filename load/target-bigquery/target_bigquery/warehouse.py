@@ -10,21 +10,12 @@ from google.api_core import exceptions
 from google.cloud import bigquery
 
 from target_bigquery.calls import CALL_TIMEOUT, JOB_TIMEOUT, ONCE, PATIENCE, Calls
-from target_bigquery.column_types import BigQueryType, standard_name
+from target_bigquery.catalogue import stored_table
 from target_bigquery.connection import connect
 from target_bigquery.errors import TargetError
-from target_bigquery.marks import (
-    COLUMNS_LABEL,
-    DESCRIBED,
-    Mark,
-    labelled_mark,
-    with_columns,
-    with_columns_label,
-    with_mark,
-)
+from target_bigquery.marks import Mark, with_columns, with_columns_label, with_mark
 from target_bigquery.settings import Partitioning, Settings
-from target_bigquery.tables import NewColumn, StoredColumn, StoredTable, TablePlan
-from target_bigquery.type_changes import RANGE
+from target_bigquery.tables import NewColumn, StoredTable, TablePlan
 
 STAGING_LIFETIME = timedelta(days=1)
 
@@ -108,7 +99,7 @@ class Warehouse:
             TargetError: what has the name is not a table.
         """
         found = self.get_table(name)
-        return None if found is None else _stored(found)
+        return None if found is None else stored_table(found)
 
     def get_table(self, name: str) -> bigquery.Table | None:
         """Return a table of the API's, None if there is none."""
@@ -410,39 +401,6 @@ def staging_of(table: str, names: Iterable[str]) -> list[str]:
     """Return which of the names are staging tables of a table."""
     pattern = re.compile(rf"{_STAGING}{re.escape(table)}_[0-9a-f]{{12}}_\d+")
     return [name for name in names if pattern.fullmatch(name)]
-
-
-def _stored(table: bigquery.Table) -> StoredTable:
-    if table.table_type not in {"TABLE", None}:
-        kind = str(table.table_type).lower().replace("_", " ")
-        raise TargetError(
-            f"{table.dataset_id}.{table.table_id} is of type {kind}, and rows can be loaded into a "
-            "table only: drop or rename it, or give the stream another name in the tap"
-        )
-    columns = tuple(
-        StoredColumn(
-            field.name,
-            BigQueryType(standard_name(field.field_type), field.precision, field.scale),
-            field.mode == "REPEATED",
-            field.mode == "REQUIRED" and field.default_value_expression is None,
-        )
-        for field in table.schema
-    )
-    partitioning = None
-    if table.time_partitioning and table.time_partitioning.field:
-        granularity = str(table.time_partitioning.type_).lower()
-        partitioning = Partitioning(table.time_partitioning.field, granularity)
-    elif table.range_partitioning:
-        partitioning = Partitioning(table.range_partitioning.field, RANGE)
-    return StoredTable(
-        table.table_id,
-        columns,
-        labelled_mark(table.labels),
-        table.description,
-        table.labels.get(COLUMNS_LABEL) == DESCRIBED,
-        tuple(table.clustering_fields or ()),
-        partitioning,
-    )
 
 
 def _field(column: NewColumn) -> bigquery.SchemaField:
