@@ -50,7 +50,7 @@ class TypeChanges:
         wider = None if column.repeated else combined(column.type, wanted)
         if wider == column.type:
             return wider
-        after = wider or wanted
+        after = wider or BigQueryType(wanted.name)  # old values can have more digits
         clustered = column.name.lower() in {name.lower() for name in self._table.clustering}
         stays = not clustered or after.name in CLUSTERABLE
         mark = column.name.lower() in self._marks

@@ -17,6 +17,8 @@ from target_bigquery.marks import Mark, with_columns, with_columns_label, with_m
 from target_bigquery.settings import Partitioning, Settings
 from target_bigquery.tables import NewColumn, StoredTable, TablePlan
 
+# A project can have another, and moments and texts would be cast by it.
+_UTC = bigquery.ConnectionProperty("time_zone", "UTC")
 STAGING_LIFETIME = timedelta(days=1)
 
 logger = logging.getLogger(__name__)
@@ -342,6 +344,7 @@ class Warehouse:
             sql,
             job_id=job_id,
             location=self._calls.location,
+            job_config=bigquery.QueryJobConfig(connection_properties=[_UTC]),
             timeout=JOB_TIMEOUT,
             retry=ONCE,
             job_retry=ONCE,

@@ -70,6 +70,7 @@ CHANGES = [
     Change(TEXT, "12:30:00", CLOCK, time(12, 30)),
     Change(TEXT, "YWJj", BINARY, b"abc"),
     Change(TEXT, "é", BINARY, None, "é"),
+    Change(INTEGER, 12, BINARY, None, "12"),
     Change(TEXT, "stays", OBJECT, "stays"),  # the column stays STRING, and keeps the text
     Change(MOMENT, NOON, LOCAL, datetime(2024, 2, 29, 12)),  # noqa: DTZ001
     Change(LOCAL, "2024-02-29T12:00:00", MOMENT, datetime(2024, 2, 29, 12, tzinfo=UTC)),
