@@ -37,6 +37,7 @@ NAMES = (
     "DROP TABLE",
     "TRUNCATE, then VACUUM FULL",
     "int to int USING a * 100",
+    "int to text",
     "RENAME VALUE of an enum in an array",
     "ADD ATTRIBUTE to a composite",
     "Key dropped, rows loaded, the same key made",

@@ -93,8 +93,9 @@ def _cast(conversion: Conversion) -> str:
         return f"IF(`{column}` IS NULL, NULL, TO_JSON({value}))"
     if after.name in _CASTS.get(before.name, ()):
         return f"SAFE_CAST(`{column}` AS {after})"
-    if after.name == "BYTES":
-        return f"SAFE.FROM_BASE64({text})"
+    if after.name == "BYTES":  # the function also takes what no function has written
+        value = f"SAFE.FROM_BASE64({text})"
+        return f"IF(TO_BASE64({value}) = {text}, {value}, NULL)"
     return f"SAFE_CAST({text} AS {after})"
 
 

@@ -6,7 +6,7 @@ what that means for the tests.
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import IO, Any
@@ -18,7 +18,6 @@ from google.cloud import bigquery
 
 from target_bigquery.column_types import NUMERIC, BigQueryType
 from target_bigquery.connection import connect
-from target_bigquery.errors import TargetError
 from target_bigquery.marks import Mark
 from target_bigquery.settings import Partitioning, Settings
 from target_bigquery.tables import NewColumn, TablePlan
@@ -126,24 +125,23 @@ class EmulatedWarehouse(Warehouse):
 
             self.update_table(name, tell)
 
-    def overwrite(self, name: str, source: str) -> None:
-        """Make the table anew by SQL: a copy job would copy the rows into the old columns."""
-        table = self.get_table(source)
-        if table is None:
-            raise TargetError(f"table {source!r} disappeared while it was being copied")
-        self.run(f"CREATE OR REPLACE TABLE {self.path(name)} AS SELECT * FROM {self.path(source)}")
+    def fill(self, table: bigquery.Table, columns: Sequence[str], rows: str) -> None:  # noqa: ARG002  # all
+        """Make the table by SQL: the API can't make a BIGNUMERIC."""
+        self.run(f"CREATE OR REPLACE TABLE {self.path(table.table_id)} AS\n{rows}")
 
-        def restore(made: bigquery.Table) -> list[str]:
-            made.schema = table.schema
-            made.labels = table.labels
-            made.description = table.description
-            made.friendly_name = table.friendly_name
-            made.clustering_fields = table.clustering_fields
-            made.time_partitioning = table.time_partitioning
-            return [
-                *("schema", "labels", "description", "friendly_name", "clustering_fields"),
-                "time_partitioning",
-            ]
+    def overwrite(self, name: str, source: bigquery.Table) -> None:
+        """Make the table anew by SQL: a copy job would copy the rows into the old columns."""
+        self.run(
+            f"CREATE OR REPLACE TABLE {self.path(name)} AS "
+            f"SELECT * FROM {self.path(source.table_id)}"
+        )
+
+        def restore(table: bigquery.Table) -> list[str]:
+            kept = ["schema", "labels", "description", "friendly_name"]
+            kept += ["clustering_fields", "time_partitioning"]
+            for part in kept:
+                setattr(table, part, getattr(source, part))
+            return kept
 
         self.update_table(name, restore)
 

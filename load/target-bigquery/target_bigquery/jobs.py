@@ -26,9 +26,13 @@ def working_for(stream: str) -> Iterator[None]:
         _stream.reset(token)
 
 
+# A project can have another, and moments and texts would be cast by it.
+_UTC = bigquery.ConnectionProperty("time_zone", "UTC")
+
+
 def query_config(settings: Settings, run: str) -> bigquery.QueryJobConfig:
     """Return what a statement runs with."""
-    config = bigquery.QueryJobConfig(labels=_labels(settings, run))
+    config = bigquery.QueryJobConfig(labels=_labels(settings, run), connection_properties=[_UTC])
     if settings.maximum_bytes_billed:
         config.maximum_bytes_billed = settings.maximum_bytes_billed
     return config

@@ -62,9 +62,11 @@ def labelled_mark(labels: Mapping[str, str]) -> Mark | None:
     return Mark(labels[STREAM_LABEL], labels.get(KEY_LABEL) or None, floor)
 
 
-def columns_label(renamed: Mapping[str, str]) -> dict[str, str]:
-    """Return the label that says whether the description has renamed properties."""
-    return {COLUMNS_LABEL: DESCRIBED} if renamed else {}
+def with_columns_label(labels: Mapping[str, str], renamed: Mapping[str, str]) -> dict[str, str]:
+    """Return a table's labels with the one that says if its description has renamed properties."""
+    if not renamed and COLUMNS_LABEL not in labels:
+        return dict(labels)
+    return {**labels, COLUMNS_LABEL: DESCRIBED if renamed else ""}
 
 
 def with_columns(description: str | None, renamed: Mapping[str, str]) -> str | None:

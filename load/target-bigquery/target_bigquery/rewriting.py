@@ -64,72 +64,72 @@ def convert_columns(
         changes = ", ".join(f"{c.name!r} from {c.before} to {c.after}" for c in conversions)
         raise TargetError(
             f"table {name!r} has row access policies, which it would lose if the type of column "
-            f"{changes} was changed; nothing was written. Drop them and run again, then make them "
-            "anew, or set on_type_change: fail to see what else can be done"
+            f"{changes} was changed; nothing was written. Drop them, run again and make them anew, "
+            "or keep the old type by setting the property's schema in the tap's configuration"
         )
     lost = {c.name: n for c, n in zip(conversions, counted[1:], strict=True) if n}
     columns = [field.name for field in table.schema]
     kept = {c.name: kept_column(c, columns, claimed) for c in conversions if c.name in lost}
     logger.info("table %s: rewriting %s rows for other types", name, f"{counted[0]:,}")
-    other = warehouse.staging_name(name, 0)
+    other = _other(table, warehouse.reference(warehouse.staging_name(name, 0)), conversions, kept)
     try:
-        clustering = _fill(warehouse, table, other, conversions, kept, condition)
-        if clustering != (table.clustering_fields or []):
-            _cluster(warehouse, name, clustering)  # as what is copied over it
+        _fill(warehouse, other, table, conversions, kept, condition)
+        if other.clustering_fields != table.clustering_fields:
+            _cluster(warehouse, name, other.clustering_fields)  # as what is copied over it
         warehouse.overwrite(name, other)
     finally:
-        warehouse.drop(other)
-    _warn(table, conversions, lost, kept, clustering)
+        warehouse.drop(other.table_id)
+    _warn(table, other, conversions, lost, kept)
+
+
+def _other(
+    table: bigquery.Table,
+    reference: bigquery.TableReference,
+    conversions: Sequence[Conversion],
+    kept: dict[str, Kept],
+) -> bigquery.Table:
+    """Return the other table, as the API makes it."""
+    resource = table.to_api_repr()
+    made = {name: resource[name] for name in _KEPT if name in resource}
+    fields = schema(resource["schema"]["fields"], conversions, kept)
+    made |= {"schema": {"fields": fields}, "tableReference": reference.to_api_repr()}
+    other = bigquery.Table.from_api_repr(made)
+    after = {c.name.lower(): c.after.name for c in conversions}
+    before = table.clustering_fields or []
+    names = [name for name in before if after.get(name.lower(), "INT64") in CLUSTERABLE]
+    other.clustering_fields = names or None
+    return other
 
 
 def _fill(
     warehouse: Warehouse,
+    other: bigquery.Table,
     table: bigquery.Table,
-    other: str,
     conversions: Sequence[Conversion],
     kept: dict[str, Kept],
     condition: str,
-) -> list[str]:
-    """Make the other table, with all rows; return what it is clustered by."""
-    resource = table.to_api_repr()
-    made = {name: resource[name] for name in _KEPT if name in resource}
-    fields = schema(resource["schema"]["fields"], conversions, kept)
-    made["schema"] = {"fields": fields}
-    after = {c.name.lower(): c.after.name for c in conversions}
-    before = table.clustering_fields or []
-    clustering = [c for c in before if after.get(c.lower(), "INT64") in CLUSTERABLE]
-    made["clustering"] = {"fields": clustering} if clustering else None
-    _make(warehouse, other, made)
+) -> None:
     columns = [field.name for field in table.schema]
     by_ingestion = table.time_partitioning and table.time_partitioning.field is None
     if by_ingestion and warehouse.writes_ingestion_time:
         columns.insert(0, INGESTION_TIME)
-    names = [*columns, *(name for name, new in kept.values() if new)]
     rows = select(warehouse.path(table.table_id), columns, conversions, kept, condition)
-    targets = ", ".join(column_sql(column) for column in names)
-    warehouse.query(f"INSERT INTO {warehouse.path(other)} ({targets})\n{rows}")
-    return clustering
-
-
-def _make(warehouse: Warehouse, name: str, resource: dict[str, Any]) -> None:
-    reference = {"tableReference": warehouse.reference(name).to_api_repr()}
-    table = bigquery.Table.from_api_repr({**resource, **reference})
-    warehouse.drop(name)
-    warehouse.make_table(table)
-    made = warehouse.get_table(name)
-    if made is None or made.expires == table.expires:
+    columns += [name for name, new in kept.values() if new]
+    warehouse.fill(other, [column_sql(column) for column in columns], rows)
+    made = warehouse.get_table(other.table_id)
+    if made is None or made.expires == other.expires:
         return
 
     def keep(made: bigquery.Table) -> list[str]:  # the dataset has a default
-        made.expires = table.expires
+        made.expires = other.expires
         return ["expires"]
 
-    warehouse.update_table(name, keep)
+    warehouse.update_table(other.table_id, keep)
 
 
-def _cluster(warehouse: Warehouse, name: str, columns: list[str]) -> None:
+def _cluster(warehouse: Warehouse, name: str, columns: list[str] | None) -> None:
     def change(table: bigquery.Table) -> list[str]:
-        table.clustering_fields = columns or None
+        table.clustering_fields = columns
         return ["clustering_fields"]
 
     warehouse.update_table(name, change)
@@ -160,10 +160,10 @@ def _condition(table: bigquery.Table) -> str:
 
 def _warn(
     table: bigquery.Table,
+    other: bigquery.Table,
     conversions: Sequence[Conversion],
     lost: dict[str, int],
     kept: dict[str, Kept],
-    clustering: list[str],
 ) -> None:
     changes = []
     for conversion in conversions:
@@ -172,7 +172,8 @@ def _warn(
             rows, column = lost[conversion.name], kept[conversion.name].name
             change += f" (rows that keep their old text in {column!r}: {rows:,})"
         changes.append(change)
-    gone = [repr(name) for name in table.clustering_fields or [] if name not in clustering]
+    names = table.clustering_fields or []
+    gone = [repr(name) for name in names if name not in (other.clustering_fields or [])]
     if gone:
         changes.append(f"it is no longer clustered by {', '.join(gone)}")
     logger.warning(

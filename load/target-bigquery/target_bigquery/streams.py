@@ -1,28 +1,28 @@
 """What the loader keeps of a stream: its table, its decoder, and the records that wait."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from target_bigquery.batch import Batch
 from target_bigquery.bounds import Bounds, bounded_keys
-from target_bigquery.column_types import CLUSTERABLE, DATE
+from target_bigquery.column_types import DATE
 from target_bigquery.decoding import Column, RecordDecoder, record_of
 from target_bigquery.errors import TargetError
+from target_bigquery.layout import Columns, clustering_of, partitioning_of
 from target_bigquery.marks import mark_of, with_columns
 from target_bigquery.messages import UNDECODABLE, SchemaMessage
-from target_bigquery.partitions import Partitions, Touched, can_partition
+from target_bigquery.partitions import Partitions, Touched
 from target_bigquery.rewriting import convert_columns
-from target_bigquery.settings import LONGEST_CLUSTERING, Partitioning, Settings
+from target_bigquery.settings import Partitioning, Settings
 from target_bigquery.spool import Spool
 from target_bigquery.sql import SEQUENCE, Load, TargetColumn
 from target_bigquery.tables import (
     DELETE_COLUMNS,
     METADATA,
     TABLE_VERSION,
-    NewColumn,
     StoredTable,
     TablePlan,
     metadata_columns,
@@ -196,10 +196,10 @@ def open_stream(
     if stored:
         clustering, partitions = stored.clustering, stored.partitions
     else:
-        clustering = _clustering(name, settings, by_property, types, keys)
+        clustering = clustering_of(name, settings, by_property, types, keys)
         partitions = None
     partitioning = (
-        _partitioning(name, settings, by_property, needed.add) if stored is None else None
+        partitioning_of(name, settings, by_property, needed.add) if stored is None else None
     )
     if partitioning:
         partitions = Partitions(partitioning.column, partitioning.granularity)
@@ -270,22 +270,6 @@ def _find_table(
     return first, stored
 
 
-class Columns:
-    """A stream's columns by property: by the very name first, then by that of any case."""
-
-    def __init__(self, columns: Sequence[Column]) -> None:
-        self._exact = {column.source: column for column in columns}
-        self._any = {
-            name.lower(): column
-            for column in reversed(columns)
-            for name in (column.source, column.name)
-        }
-
-    def get(self, name: str) -> Column | None:
-        """Return the column of a property, or the one of that name."""
-        return self._exact.get(name) or self._any.get(name.lower())
-
-
 def _key(stream: str, columns: Columns, name: str) -> Column:
     column = columns.get(name)
     if column is None:
@@ -328,44 +312,3 @@ def _target_columns(columns: Iterable[Column], *, metadata: bool) -> list[Target
             for name, kind in METADATA.items()
         ]
     return targets
-
-
-def _clustering(
-    stream: str,
-    settings: Settings,
-    columns: Columns,
-    types: Mapping[str, str],
-    keys: Iterable[str],
-) -> tuple[str, ...]:
-    chosen = settings.clustering.of(stream)
-    if chosen is None:
-        return tuple(key for key in keys if types[key] in CLUSTERABLE)[:LONGEST_CLUSTERING]
-    found = []
-    for name in chosen:
-        column = columns.get(name)
-        wanted = column.name if column else name.lower()
-        if types.get(wanted) not in CLUSTERABLE:
-            what = f"is {types[wanted]}" if wanted in types else "is not there"
-            raise TargetError(
-                f"stream {stream!r}: setting 'clustering' has column {name!r}, which {what}"
-            )
-        found.append(wanted)
-    return tuple(found)
-
-
-def _partitioning(
-    stream: str, settings: Settings, columns: Columns, added: Sequence[NewColumn]
-) -> Partitioning | None:
-    chosen = settings.partitioning.of(stream)
-    if chosen is None:
-        return None
-    column = columns.get(chosen.column)
-    name = (column.name if column else chosen.column).lower()
-    new = next((column for column in added if column.name.lower() == name), None)
-    if new is None or not can_partition(new.type.name, chosen.granularity):
-        what = f"is {new.type}" if new else "does not exist"
-        raise TargetError(
-            f"stream {stream!r}: can't partition by {chosen.granularity} of column "
-            f"{chosen.column!r}, which {what}"
-        )
-    return replace(chosen, column=new.name)

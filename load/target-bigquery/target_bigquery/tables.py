@@ -45,6 +45,7 @@ class StoredTable:
     """A table that the dataset has."""
 
     name: str
+    path: str  # with project and dataset
     columns: tuple[StoredColumn, ...]
     mark: Mark | None = None
     description: str | None = None
@@ -112,8 +113,9 @@ def plan(
     if not isinstance(properties, Mapping):
         raise TargetError(f"stream {stream!r}: the SCHEMA message has no object of properties")
     names = [name for name in properties if not (metadata and name.lower() in METADATA)]
-    existing = [column.name for column in stored.columns] if stored else []
-    described = described_columns(stored.description) if stored else None
+    table = stored or StoredTable("", "", ())
+    existing = [column.name for column in table.columns]
+    described = described_columns(table.description)
     known, wrong = trusted_columns(described, existing)
     columns = column_names(
         names,
@@ -124,24 +126,25 @@ def plan(
     )
     plan_columns: list[Column] = []
     add: list[NewColumn] = []
-    changes = TypeChanges(stream, stored, convert=convert, marks=DELETE_COLUMNS)
+    changes = TypeChanges(stream, table, convert=convert, marks=DELETE_COLUMNS)
+    present = {column.name.lower(): column for column in table.columns}
     for name in names:
         declared = property_type(properties[name])
-        present = stored.column(columns[name]) if stored else None
-        if present is None:
+        column = present.get(columns[name].lower())
+        if column is None:
             add.append(NewColumn(columns[name], declared.type))
             plan_columns.append(Column(name, columns[name], declared.type, declared))
         else:
-            after = changes.fit(present, declared.type)
-            plan_columns.append(Column(name, present.name, after, declared))
+            after = changes.fit(column, declared.type)
+            plan_columns.append(Column(name, column.name, after, declared))
     for name, column_type in METADATA.items() if metadata else ():
-        present = stored.column(name) if stored else None
-        if present is None:
+        column = present.get(name)
+        if column is None:
             add.append(NewColumn(name, column_type))
         else:
-            changes.fit(present, column_type)
+            changes.fit(column, column_type)
     filled = {column.name for column in plan_columns}
-    _refuse_required(stream, stored, {*filled, *(METADATA if metadata else ())})
+    _refuse_required(stream, table, {*filled, *(METADATA if metadata else ())})
     revived = [name for name in existing if name.lower() in DELETE_COLUMNS and name not in filled]
     renamed = {c.source: c.name for c in plan_columns if c.name.lower() != c.source.lower()}
     return TablePlan(
@@ -151,39 +154,40 @@ def plan(
         tuple(changes.convert),
         tuple(revived),
         known | renamed,
-        _doubts(stored, described, wrong, {p: renamed[p] for p in renamed if p not in known}),
+        _doubts(table, described, wrong, {p: renamed[p] for p in renamed if p not in known}),
     )
 
 
 def _doubts(
-    stored: StoredTable | None, text: str | None, wrong: Sequence[str], guessed: Mapping[str, str]
+    table: StoredTable, text: str | None, wrong: Sequence[str], guessed: Mapping[str, str]
 ) -> str | None:
     """Return what to warn of where names decide although the table's description should.
 
     Args:
-        stored: the table.
+        table: the stream's.
         text: what its description says of renamed properties.
         wrong: what of that does not hold.
         guessed: renamed properties it does not have, and the columns that they fill.
     """
-    if stored is None or not (wrong or (stored.described and text is None)):
+    if not wrong and not (table.described and text is None):
         return None
     why = f"does not hold ({'; '.join(wrong)})" if wrong else "is gone"
     found = ", ".join(f"{name!r} fills {column!r}" for name, column in sorted(guessed.items()))
     return (
-        f"table {stored.name!r}: what its description said of renamed properties {why}, so that "
+        f"table {table.name!r}: what its description said of renamed properties {why}, so that "
         f"their names decide{f': {found}' if found else ''}"
     )
 
 
-def _refuse_required(stream: str, stored: StoredTable | None, filled: set[str]) -> None:
+def _refuse_required(stream: str, table: StoredTable, filled: set[str]) -> None:
     names = {name.lower() for name in filled}
-    required = [c.name for c in stored.columns if c.required] if stored else []
-    if stored and (missing := [name for name in required if name.lower() not in names]):
+    required = [column.name for column in table.columns if column.required]
+    missing = next((name for name in required if name.lower() not in names), None)
+    if missing is not None:
         raise TargetError(
-            f"stream {stream!r}: column {missing[0]!r} of table {stored.name!r} is REQUIRED, and "
-            f"the stream does not fill it: ALTER TABLE `{stored.name}` ALTER COLUMN "
-            f"`{missing[0]}` DROP NOT NULL, or SET DEFAULT"
+            f"stream {stream!r}: column {missing!r} of table {table.name!r} is REQUIRED, and the "
+            f"stream does not fill it: ALTER TABLE `{table.path}` ALTER COLUMN `{missing}` "
+            "DROP NOT NULL, or SET DEFAULT"
         )
 
 

@@ -11,11 +11,6 @@ from target_bigquery.partitions import can_partition
 if TYPE_CHECKING:
     from target_bigquery.tables import StoredColumn, StoredTable
 
-_OTHER_TABLE = (
-    "let the table be made anew: ALTER TABLE `{name}` RENAME TO `{name}_old`, then run with a full "
-    "refresh"
-)
-
 
 class Widening(NamedTuple):
     """A column whose type has to change in place."""
@@ -36,12 +31,7 @@ class TypeChanges:
     """
 
     def __init__(
-        self,
-        stream: str,
-        table: "StoredTable | None",
-        *,
-        convert: bool,
-        marks: Collection[str] = (),
+        self, stream: str, table: "StoredTable", *, convert: bool, marks: Collection[str]
     ) -> None:
         self.widen: list[Widening] = []
         self.convert: list[Conversion] = []
@@ -56,51 +46,42 @@ class TypeChanges:
         Raises:
             TargetError: none that it can have does.
         """
-        table = self._table
-        assert table is not None  # noqa: S101  # it has the column
-        after = None if column.repeated else combined(column.type, wanted)
-        if after == column.type:
-            return after
-        clustered = column.name.lower() in {name.lower() for name in table.clustering}
-        if after and not (clustered and after.name not in CLUSTERABLE):
-            self._check_partitions(table, column, after)
-            self.widen.append(Widening(column.name, column.type, after))
-            return after
-        after = after or wanted
+        wider = None if column.repeated else combined(column.type, wanted)
+        if wider == column.type:
+            return wider
+        after = wider or BigQueryType(wanted.name)  # old values can have more digits
+        clustered = column.name.lower() in {name.lower() for name in self._table.clustering}
+        stays = not clustered or after.name in CLUSTERABLE
         mark = column.name.lower() in self._marks
         conversion = Conversion(column.name, column.type, after, mark)
-        if column.repeated or not conversion.possible:
-            raise self._refusal(column, after, "which can't be converted", _OTHER_TABLE)
-        if not self._convert:
-            raise self._refusal(
-                column,
-                after,
-                f"which {column.type} can't be widened to",
-                f"set on_type_change: convert, or {_OTHER_TABLE}",
-            )
-        self._check_partitions(table, column, after)
-        self.convert.append(conversion)
+        if wider is None and (column.repeated or not conversion.possible):
+            raise self._refusal(column, after, "which it can't be converted to")
+        if not self._partitions(column, after):
+            raise self._refusal(column, after, "by which the table can't be partitioned")
+        if wider and stays:
+            self.widen.append(Widening(column.name, column.type, after))
+        elif self._convert:
+            self.convert.append(conversion)
+        else:
+            why = "by which the table can't be clustered" if wider else "which is no wider type"
+            raise self._refusal(column, after, why, "set on_type_change: convert, or ")
         return after
 
-    def _check_partitions(
-        self, table: "StoredTable", column: "StoredColumn", after: BigQueryType
-    ) -> None:
-        partitions = table.partitions
+    def _partitions(self, column: "StoredColumn", after: BigQueryType) -> bool:
+        partitions = self._table.partitions
         if partitions is None or partitions.column.lower() != column.name.lower():
-            return
-        if not can_partition(after.name, partitions.unit):
-            raise self._refusal(
-                column, after, "by which the table can't be partitioned", _OTHER_TABLE
-            )
+            return True
+        return can_partition(after.name, partitions.unit)
 
     def _refusal(
-        self, column: "StoredColumn", wanted: BigQueryType, why: str, advice: str
+        self, column: "StoredColumn", wanted: BigQueryType, why: str, advice: str = ""
     ) -> TargetError:
-        name = self._table.name if self._table else ""
+        table = self._table
         stored = f"REPEATED {column.type}" if column.repeated else str(column.type)
         return TargetError(
-            f"stream {self._stream!r}: column {column.name!r} is {stored} in table {name!r}, and "
-            f"the stream now sends {wanted}, {why}; nothing was written. Either keep the old type "
-            "by setting the property's schema in the tap's configuration, or "
-            + advice.format(name=name)
+            f"stream {self._stream!r}: column {column.name!r} is {stored} in table "
+            f"{table.name!r}, and the stream now sends {wanted}, {why}; nothing was written. "
+            "Either keep the old type by setting the property's schema in the tap's configuration, "
+            f"or {advice}let the table be made anew: ALTER TABLE `{table.path}` RENAME TO "
+            f"`{table.name}_old`, then run with a full refresh"
         )

@@ -1,7 +1,7 @@
 """One dataset of BigQuery: its tables, and the statements that run on them."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from io import SEEK_END
@@ -11,22 +11,12 @@ from google.api_core import exceptions
 from google.cloud import bigquery
 
 from target_bigquery.calls import CALL_TIMEOUT, JOB_TIMEOUT, ONCE, Calls
-from target_bigquery.column_types import BigQueryType, standard_name
+from target_bigquery.catalogue import stored_table
 from target_bigquery.datasets import STAGING_LIFETIME, datasets, open_datasets
-from target_bigquery.errors import TargetError
 from target_bigquery.jobs import encryption, load_config, query_config
-from target_bigquery.marks import (
-    COLUMNS_LABEL,
-    DESCRIBED,
-    Mark,
-    columns_label,
-    labelled_mark,
-    with_columns,
-    with_mark,
-)
-from target_bigquery.partitions import stored_partitions
+from target_bigquery.marks import Mark, with_columns, with_columns_label, with_mark
 from target_bigquery.settings import Partitioning, Settings
-from target_bigquery.tables import NewColumn, StoredColumn, StoredTable, TablePlan
+from target_bigquery.tables import NewColumn, StoredTable, TablePlan
 
 SMALL_FILE = 4 << 20  # bytes that go in one call; Google's library allows 5 MiB
 
@@ -89,17 +79,7 @@ class Warehouse:
             TargetError: what has the name is not a table.
         """
         found = self.get_table(name)
-        if found is None:
-            return None
-        if found.expires:
-            logger.warning(
-                "table %s expires at %s and then is gone, with all rows; ALTER TABLE %s SET "
-                "OPTIONS (expiration_timestamp = NULL) ends that",
-                name,
-                f"{found.expires:%Y-%m-%d %H:%M} UTC",
-                self.path(name),
-            )
-        return _stored(found)
+        return None if found is None else stored_table(found)
 
     def get_table(self, name: str) -> bigquery.Table | None:
         """Return a table of the API's, None if there is none."""
@@ -127,7 +107,7 @@ class Warehouse:
         """Make a table for a stream; one that exists already is left as it is."""
         table = self._new_table(name, columns)
         table.description = with_columns(None, renamed or {})
-        table.labels = {**with_mark({}, mark), **columns_label(renamed or {})} if mark else {}
+        table.labels = with_columns_label(with_mark({}, mark), renamed or {}) if mark else {}
         table.clustering_fields = list(clustering) or None
         if partitioning:
             table.time_partitioning = bigquery.TimePartitioning(
@@ -176,9 +156,10 @@ class Warehouse:
         """
 
         def write(table: bigquery.Table) -> list[str]:
-            table.labels = {**with_mark(table.labels, mark), **columns_label(renamed or {})}
+            table.labels = with_mark(table.labels, mark)
             if renamed is None:
                 return ["labels"]
+            table.labels = with_columns_label(table.labels, renamed)
             table.description = with_columns(table.description, renamed)
             return ["labels", "description"]
 
@@ -216,20 +197,30 @@ class Warehouse:
 
         return self._calls.call(f"read the row access policies of table {name!r}", policies)
 
-    def overwrite(self, name: str, source: str) -> None:
+    def fill(self, table: bigquery.Table, columns: Sequence[str], rows: str) -> None:
+        """Make a table anew with the rows of a query.
+
+        Args:
+            table: as the API makes it.
+            columns: that the query returns, as SQL writes them.
+            rows: the query.
+        """
+        path = self.path(table.table_id)
+        self.drop(table.table_id)
+        self.make_table(table)
+        self.run(f"INSERT INTO {path} ({', '.join(columns)})\n{rows}")
+
+    def overwrite(self, name: str, source: bigquery.Table) -> None:
         """Make a table what another one is, as a whole or not at all."""
-        table = self.get_table(source)
-        if table is None:
-            raise TargetError(f"table {source!r} disappeared while it was being copied")
         config = bigquery.CopyJobConfig(
             write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
             create_disposition=bigquery.CreateDisposition.CREATE_NEVER,
         )
-        config.destination_encryption_configuration = table.encryption_configuration
+        config.destination_encryption_configuration = source.encryption_configuration
         self._calls.run_job(
             f"replace table {name!r}",
             lambda job_id: self._client.copy_table(
-                table.reference,
+                source.reference,
                 self.reference(name),
                 job_id=job_id,
                 location=self._calls.location,
@@ -336,34 +327,6 @@ class Warehouse:
                 )
             ],
         )
-
-
-def _stored(table: bigquery.Table) -> StoredTable:
-    if table.table_type not in {"TABLE", None}:
-        kind = str(table.table_type).lower().replace("_", " ")
-        raise TargetError(
-            f"{table.dataset_id}.{table.table_id} is of type {kind}, and rows can be loaded into a "
-            "table only: drop or rename it, or give the stream another name in the tap"
-        )
-    columns = tuple(
-        StoredColumn(
-            field.name,
-            BigQueryType(standard_name(field.field_type), field.precision, field.scale),
-            field.mode == "REPEATED",
-            bool(field.to_api_repr().get("collation")),
-            field.mode == "REQUIRED" and field.default_value_expression is None,
-        )
-        for field in table.schema
-    )
-    return StoredTable(
-        table.table_id,
-        columns,
-        labelled_mark(table.labels),
-        table.description,
-        table.labels.get(COLUMNS_LABEL) == DESCRIBED,
-        stored_partitions(table.to_api_repr()),
-        tuple(table.clustering_fields or ()),
-    )
 
 
 def field(column: NewColumn) -> bigquery.SchemaField:

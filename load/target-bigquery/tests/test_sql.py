@@ -65,7 +65,12 @@ class Case:
         columns = [StoredColumn(c.name, c.type, collated=self.collated) for c in new]
         mark = mark_of("s", self.keys, self.floor)
         return StoredTable(
-            "s", tuple(columns), mark, partitions=self.partitions, clustering=self.clustering
+            "s",
+            "p.d.s",
+            tuple(columns),
+            mark,
+            partitions=self.partitions,
+            clustering=self.clustering,
         )
 
     def open(self) -> OpenedStream:
