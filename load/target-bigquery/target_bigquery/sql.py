@@ -106,6 +106,11 @@ def listed(parts: Iterable[str]) -> str:
     return ", ".join(parts)
 
 
+def lines(parts: Iterable[str], indent: int) -> str:
+    """Return parts of a statement, each on a line, with commas between them."""
+    return ",".join(f"\n{' ' * indent}{part}" for part in parts)
+
+
 def any_partition(column: str) -> str:
     """Return a condition that is always true, for a table that wants to be filtered by a column.
 
@@ -117,9 +122,9 @@ def any_partition(column: str) -> str:
 def append(load: Load) -> str:
     """Return the statement that adds every staged record as a row."""
     names = listed(quoted(column.name) for column in load.columns)
-    values = listed(column.staged for column in load.columns)
+    values = lines((column.staged for column in load.columns), 2)
     part = f"\nWHERE {load.part}" if load.part else ""
-    return f"INSERT INTO {load.table} ({names})\nSELECT {values}\nFROM {load.staging}{part}"
+    return f"INSERT INTO {load.table} ({names})\nSELECT{values}\nFROM {load.staging}{part}"
 
 
 def remove_older_versions(
