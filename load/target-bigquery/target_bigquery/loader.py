@@ -33,11 +33,13 @@ from target_bigquery.decoding import (
 )
 from target_bigquery.errors import TargetError, one_line
 from target_bigquery.merging import merge
+from target_bigquery.partitions import ADVICE, TOO_MANY
 from target_bigquery.rekeying import keep_apart, remove_rows_of_the_old_key
 from target_bigquery.repair import repaired
 from target_bigquery.settings import Settings
 from target_bigquery.streams import Stream, open_stream
-from target_bigquery.tables import DELETE_COLUMNS, TABLE_VERSION, TablePlan, new_delete_column
+from target_bigquery.tables import DELETE_COLUMNS, TablePlan, new_delete_column
+from target_bigquery.versions import remove_older_versions
 from target_bigquery.warehouse import Warehouse, staging_of
 
 CHUNK_ROWS = 512  # what fits into the processor's cache: 8,192 took a third more time
@@ -325,7 +327,10 @@ class Loader:
             statements = [statement(replace(load, part=part)) for part in parts]
             warehouse.merge(statements, staging, repeatable=stream.upsert)
         except TargetError as error:
-            raise TargetError(f"stream {stream.name!r}, table {stream.table!r}: {error}") from error
+            advice = ADVICE if TOO_MANY in str(error) else ""
+            raise TargetError(
+                f"stream {stream.name!r}, table {stream.table!r}: {error}{advice}"
+            ) from error
         finally:
             batch.close()
 
@@ -351,15 +356,12 @@ class Loader:
             stream.name,
             version,
         )
-        self._warehouse.query(
-            sql.remove_older_versions(
-                self._warehouse.path(stream.table),
-                TABLE_VERSION,
-                version,
-                deleted=None if hard else marks[0],
-                text=stream.is_text(marks[0]) if marks else False,
-                filtered=stream.load.filtered,
-            )
+        remove_older_versions(
+            stream.load,
+            self._warehouse,
+            version,
+            deleted=None if hard else marks[0],
+            text=stream.is_text(marks[0]) if marks else False,
         )
 
     def _report(self, batches: list[tuple[Stream, Any]], seconds: float) -> None:

@@ -172,7 +172,9 @@ def open_stream(
         partitions = None
     partitioning = _partitioning(name, settings, needed.add) if stored is None else None
     if partitioning:
-        partitions = Partitions(partitioning.column, partitioning.granularity)
+        partitions = Partitions(
+            partitioning.column, types[partitioning.column], partitioning.granularity
+        )
     staged = {column.name for column in targets if not column.source}
     counted = partitions if partitions and partitions.column in staged else None
     leading = {*clustering[:1], partitions.column if partitions else ""}
@@ -186,7 +188,7 @@ def open_stream(
             deletes=[names.index(column) for column in deletes],
             batched_at=now,
             bounds={key: Bounds(types[key], split=key in leading) for key in bounded},
-            touched=Touched(counted, types[counted.column]) if counted else None,
+            touched=Touched(counted) if counted else None,
         )
 
     append = settings.write_mode.of(name) == "append"
@@ -209,7 +211,7 @@ def open_stream(
             floor=mark.floor,
             metadata=metadata_columns([*names, *(METADATA if metadata else ())]),
             revived=needed.revived,
-            filtered=partitions.column if partitions and partitions.filtered else None,
+            partitions=partitions,
             hard=settings.delete_mode == "hard",
         ),
         new_batch,

@@ -23,6 +23,7 @@ from target_bigquery.settings import settings
 from target_bigquery.sql import append, next_version, remove_older_versions
 from target_bigquery.streams import OpenedStream, open_stream
 from target_bigquery.tables import Mark, StoredColumn, StoredTable, plan
+from target_bigquery.versions import remove_older_versions as remove_in_parts
 
 if TYPE_CHECKING:
     from target_bigquery.warehouse import Warehouse
@@ -139,19 +140,19 @@ CASES = {
     "required_partition_filter": Case(
         {"id": INTEGER, "at": MOMENT},
         [{"id": 7, "at": "2024-01-01T00:00:00Z"}],
-        partitions=Partitions("at", "day", filtered=True),
+        partitions=Partitions("at", "TIMESTAMP", filtered=True),
     ),
     "partitioned_by_a_key": Case(
         {"day": DAY, "id": INTEGER},
         [{"day": "2024-01-31", "id": 7}, {"day": "2024-02-02", "id": 8}],
         keys=("day", "id"),
-        partitions=Partitions("day", "day", filtered=True),
+        partitions=Partitions("day", "DATE", filtered=True),
         clustering=("id",),
     ),
     "more_partitions_than_a_job_may_change": Case(
         {"id": INTEGER, "n": INTEGER},
         [{"id": n, "n": n * 10} for n in range(4500)],
-        partitions=Partitions("n", None, 0, 100_000, 10),
+        partitions=Partitions("n", "INT64", None, 0, 100_000, 10),
     ),
     "another_key": Case({"id": INTEGER, "name": TEXT}, [{"id": 7}], floor=5),
     "append": Case({"id": INTEGER, "doc": OBJECT}, [{"id": 7}], settings={"write_mode": "append"}),
@@ -184,12 +185,14 @@ def test_a_text_that_is_not_compared_by_its_characters_has_no_bounds() -> None:
 
 @pytest.mark.parametrize("column", ["at", "_PARTITIONTIME"])
 def test_every_statement_filters_a_table_that_asks_for_it(column: str, judged: Any) -> None:
+    partitions = Partitions(column, "TIMESTAMP", filtered=True)
+    case = replace(CASES["required_partition_filter"], partitions=partitions)
+    load = case.open().stream.load
     always = f"(`{column}` IS NULL OR `{column}` IS NOT NULL)"
+    older = f"WHERE (_sdc_table_version IS NULL OR _sdc_table_version < 5) AND {always}"
     for deleted in (None, "_sdc_deleted_at"):
-        sql = remove_older_versions("t", "v", 5, deleted=deleted, filtered=column)
-        assert f"WHERE (v IS NULL OR v < 5) AND {always}" in sql
-    assert next_version("t", "v", column).endswith(f" FROM t WHERE {always}")
-    case = replace(CASES["required_partition_filter"], partitions=Partitions(column, filtered=True))
+        assert older in remove_older_versions(load, 5, deleted=deleted)
+    assert next_version(load).endswith(f" WHERE {always}")
     (statement,), tables = case.prepared()
     judged(statement, tables)
     matches = statement.split("\nON ")[1]
@@ -197,6 +200,42 @@ def test_every_statement_filters_a_table_that_asks_for_it(column: str, judged: A
         f"BETWEEN 7 AND 7\n  AND (__T.`{column}` IS NULL OR __T.`{column}` IS NOT NULL)\n"
         in matches
     )
+
+
+@pytest.mark.parametrize(
+    "partitions",
+    [
+        Partitions("at", "TIMESTAMP", "hour"),
+        Partitions("at", "TIMESTAMP", "month", filtered=True),
+        Partitions("_PARTITIONTIME", "TIMESTAMP"),
+        Partitions("id", "INT64", None, -50, 99_950, 10),
+    ],
+)
+def test_older_versions_in_too_many_partitions_are_deleted_in_parts(
+    partitions: Partitions, judged: Any
+) -> None:
+    case = replace(CASES["required_partition_filter"], partitions=partitions)
+    asked: list[str] = []
+    begins: list[Any] = list(range(-50, 49_950, 10))
+    if partitions.unit:
+        begins = [datetime(1200 + n // 12, n % 12 + 1, 1, tzinfo=UTC) for n in range(5000)]
+
+    class Refusing:
+        def query(self, sql: str) -> list[tuple[Any]]:
+            asked.append(sql)
+            if len(asked) == 1:
+                raise TargetError("Too many partitions produced by query, allowed 4000")
+            return [(begin,) for begin in begins]
+
+    load = case.open().stream.load
+    remove_in_parts(load, cast("Warehouse", Refusing()), 5, deleted=None)
+    whole, question, *parts = asked
+    assert question.startswith("SELECT DISTINCT ")
+    assert len(parts) == 3
+    assert all(part.startswith(f"{whole} AND ") for part in parts)
+    assert parts[0].endswith(" IS NULL)")
+    for statement in asked:
+        judged(statement, case.prepared()[1])
 
 
 def test_a_column_that_cant_cluster_is_named() -> None:
