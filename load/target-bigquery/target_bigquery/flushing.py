@@ -16,11 +16,13 @@ from target_bigquery.batch import Batch
 from target_bigquery.errors import TargetError
 from target_bigquery.jobs import working_for
 from target_bigquery.merging import merge
+from target_bigquery.partitions import ADVICE, TOO_MANY
 from target_bigquery.rekeying import keep_apart, remove_rows_of_the_old_key
 from target_bigquery.settings import Settings
 from target_bigquery.streams import Stream
-from target_bigquery.tables import DELETE_COLUMNS, TABLE_VERSION, TablePlan, new_delete_column
+from target_bigquery.tables import DELETE_COLUMNS, TablePlan, new_delete_column
 from target_bigquery.together import groups, together
+from target_bigquery.versions import remove_older_versions
 from target_bigquery.warehouse import Warehouse
 
 PARALLEL_LOADS = 8
@@ -78,12 +80,14 @@ class Flusher:
                     work(stream, *item)
             except TargetError as error:
                 where = f"stream {stream.name!r}, table {stream.table!r}"
-                raise TargetError(f"{where}: {error}") from error
+                advice = ADVICE if TOO_MANY in str(error) else ""
+                raise TargetError(f"{where}: {error}{advice}") from error
 
         return [self._streams.submit(work_on, *item) for item in items]
 
     def _load(self, stream: Stream, batch: Batch) -> None:
         """Load and merge a batch that has a staging table of its own."""
+        batch.parts()  # what no table can hold is refused before it is uploaded
         staging = self._warehouse.staging_name(stream.table, next(self._stagings))
         try:
             self._warehouse.load(staging, batch.staged_columns(), batch.finish())
@@ -146,15 +150,12 @@ class Flusher:
             stream.load = replace(stream.load, revived=(DELETE_COLUMNS[0],))
             marks = [DELETE_COLUMNS[0]]
         logger.info("%s: version %d is complete, deleting rows of older ones", stream.name, version)
-        self._warehouse.run(
-            sql.remove_older_versions(
-                self._warehouse.path(stream.table),
-                TABLE_VERSION,
-                version,
-                deleted=None if hard else marks[0],
-                text=stream.is_text(marks[0]) if marks else False,
-                filtered=stream.load.filtered,
-            )
+        remove_older_versions(
+            stream.load,
+            self._warehouse,
+            version,
+            deleted=None if hard else marks[0],
+            text=stream.is_text(marks[0]) if marks else False,
         )
 
 

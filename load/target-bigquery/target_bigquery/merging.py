@@ -4,7 +4,16 @@ https://cloud.google.com/bigquery/docs/reference/standard-sql/dml-syntax#merge_s
 """
 
 from target_bigquery.bounds import Ranges
-from target_bigquery.sql import PRESENT, SEQUENCE, Load, TargetColumn, any_partition, listed, quoted
+from target_bigquery.sql import (
+    PRESENT,
+    SEQUENCE,
+    Load,
+    TargetColumn,
+    any_partition,
+    lines,
+    listed,
+    quoted,
+)
 
 _SO_FAR = f"ORDER BY {SEQUENCE} ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW"
 
@@ -36,8 +45,8 @@ def _newest(load: Load) -> str:
     newest = f"{SEQUENCE} DESC"
     if load.order:
         newest = f"{load.column(load.order).staged} DESC, {newest}"
-    select = listed(f"{column.staged} AS {quoted(column.name)}" for column in load.columns)
-    return f"""  SELECT {select}
+    select = [f"{column.staged} AS {quoted(column.name)}" for column in load.columns]
+    return f"""  SELECT{lines(select, 4)}
   FROM (
     SELECT * FROM {load.staging} WHERE TRUE
     QUALIFY ROW_NUMBER() OVER (PARTITION BY {keys} ORDER BY {newest}) = 1
@@ -82,47 +91,51 @@ def _combined(load: Load) -> str:
     fresh = ""
     if load.order:
         newest_so_far = f"MAX({own}order) OVER (PARTITION BY {keys}, {own}segment {_SO_FAR})"
-        fresh = f" WHERE TRUE QUALIFY {own}order IS NULL OR {own}order >= {newest_so_far}"
+        fresh = f" WHERE TRUE\n    QUALIFY {own}order IS NULL OR {own}order >= {newest_so_far}"
     last_delete = f"MAX(IF({own}deleted, {SEQUENCE}, NULL)) OVER (PARTITION BY {keys})"
     return f"""  WITH {own}staged AS (
-    SELECT *, {renamed}, {order} AS {own}order, ({deleted}) AS {own}deleted,
+    SELECT *,
+      {renamed},
+      {order} AS {own}order,
+      ({deleted}) AS {own}deleted,
       {segment} AS {own}segment
     FROM {load.staging}
   ), {own}fresh AS (
     SELECT * FROM {own}staged{fresh}
   ), {own}marked AS (
-    SELECT *, {last_delete} AS {own}last_delete FROM {own}fresh
+    SELECT *, {last_delete} AS {own}last_delete
+    FROM {own}fresh
   ), {own}picked AS (
-    SELECT {_picks(load)}
+    SELECT{lines(_picks(load), 6)}
     FROM {own}marked
     GROUP BY {keys}
   )
-  SELECT {_picked(load)}
+  SELECT{lines(_picked(load), 4)}
   FROM {own}picked"""
 
 
-def _picks(load: Load) -> str:
+def _picks(load: Load) -> list[str]:
     own = load.own
     picks = [
-        _pick(load, "newest", _head(load), SEQUENCE),
-        _pick(load, "erased", [], f"IF({own}deleted, {SEQUENCE}, NULL)"),
+        *_pick(load, "newest", _head(load), SEQUENCE),
+        *_pick(load, "erased", [], f"IF({own}deleted, {SEQUENCE}, NULL)"),
     ]
     for index, group in enumerate(_groups(load)):
-        picks.append(_pick(load, f"group{index}", group, _present(load, group)))
-    return listed(picks)
+        picks += _pick(load, f"group{index}", group, _present(load, group))
+    return picks
 
 
-def _pick(load: Load, name: str, columns: list[TargetColumn], newest: str) -> str:
+def _pick(load: Load, name: str, columns: list[TargetColumn], newest: str) -> list[str]:
     own = load.own
     fields = [f"{column.staged} AS {quoted(column.name)}" for column in columns]
     fields += [f"{own}{part} AS {own}{part}" for part in ("order", "segment", "deleted")]
-    return (
-        f"ANY_VALUE(STRUCT({listed(fields)}) HAVING MAX {newest}) AS {own}{name}, "
-        f"MAX({newest}) IS NOT NULL AS {own}{name}_found"
-    )
+    return [
+        f"ANY_VALUE(STRUCT({listed(fields)}) HAVING MAX {newest}) AS {own}{name}",
+        f"MAX({newest}) IS NOT NULL AS {own}{name}_found",
+    ]
 
 
-def _picked(load: Load) -> str:
+def _picked(load: Load) -> list[str]:
     own = load.own
     select = [f"{own}newest.{quoted(c.name)} AS {quoted(c.name)}" for c in _head(load)]
     select.append(f"{own}newest.{own}deleted AS {own}deleted")
@@ -133,7 +146,7 @@ def _picked(load: Load) -> str:
             f"IF({name}_found, {name}.{quoted(c.name)}, NULL) AS {quoted(c.name)}" for c in group
         ]
         select += _parts(load, f"group{index}")
-    return listed(select)
+    return select
 
 
 def _parts(load: Load, pick: str) -> list[str]:
@@ -214,13 +227,13 @@ def _or_newer_version(load: Load) -> str:
 
 def _matched(guard: str, updates: list[str], load: Load) -> str:
     updates = [*updates, *(f"{quoted(name)} = NULL" for name in load.revived)]
-    return f"WHEN MATCHED{guard} THEN UPDATE SET {listed(updates)}\n" if updates else ""
+    return f"WHEN MATCHED{guard} THEN UPDATE SET{lines(updates, 2)}\n" if updates else ""
 
 
 def _insert(load: Load) -> str:
     names = listed(quoted(column.name) for column in load.columns)
     values = listed(_theirs(load, column.name) for column in load.columns)
-    return f"INSERT ({names}) VALUES ({values})"
+    return f"INSERT ({names})\n  VALUES ({values})"
 
 
 def _matches(load: Load) -> str:
@@ -233,7 +246,7 @@ def _matches(load: Load) -> str:
     matches += [_within(_ours(load, name), ranges) for name, ranges in load.bounds.items()]
     if load.filtered and load.filtered not in load.bounds:
         matches.append(any_partition(_ours(load, load.filtered)))
-    return " AND ".join(matches)
+    return "\n  AND ".join(matches)
 
 
 def _within(column: str, ranges: Ranges) -> str:

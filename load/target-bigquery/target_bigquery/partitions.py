@@ -12,11 +12,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from target_bigquery.column_types import standard_name
 from target_bigquery.errors import TargetError
 from target_bigquery.literals import literal
 
 MOST_OF_A_PART = 2000  # of a job's 4,000: an update changes the partition that a row leaves too
 MOST_OF_A_TABLE = 10_000
+TOO_MANY = "oo many partitions"  # in what BigQuery says of a job that would change too many
+ADVICE = (
+    "; its rows leave many partitions: set flush_rows to 2000 for this run, or make the table anew "
+    "with longer partitions"
+)
 ARRIVAL = "_PARTITIONTIME"  # the column by which a table is partitioned that names none
 
 
@@ -26,6 +32,7 @@ class Partitions:
 
     Args:
         column: one of the table's, or `ARRIVAL`.
+        kind: its type.
         unit: hour, day, month or year; or None: by ranges of integers.
         start: of the first of these ranges.
         end: of the last; what is outside of them is in one partition.
@@ -34,6 +41,7 @@ class Partitions:
     """
 
     column: str
+    kind: str
     unit: str | None = "day"
     start: int = 0
     end: int = 0
@@ -49,14 +57,17 @@ def stored_partitions(table: Mapping[str, Any]) -> Partitions | None:
     """
     by_time, by_range = table.get("timePartitioning"), table.get("rangePartitioning")
     filtered = bool(table.get("requirePartitionFilter"))
+    fields = table.get("schema", {}).get("fields", ())
+    kinds = {field["name"]: standard_name(field["type"]) for field in fields}
     if by_time:
         filtered |= bool(by_time.get("requirePartitionFilter"))  # as it was once written
         unit = by_time.get("type", "DAY").lower()
-        return Partitions(by_time.get("field") or ARRIVAL, unit, filtered=filtered)
+        column = by_time.get("field") or ARRIVAL
+        return Partitions(column, kinds.get(column, "TIMESTAMP"), unit, filtered=filtered)
     if by_range:
         ends = {name: int(by_range["range"][name]) for name in ("start", "end", "interval")}
         start, end, width = ends.values()
-        return Partitions(by_range["field"], None, start, end, width, filtered)
+        return Partitions(by_range["field"], "INT64", None, start, end, width, filtered)
     return None
 
 
@@ -73,12 +84,11 @@ def can_partition(kind: str, unit: str | None) -> bool:
 
 
 class Touched:
-    """The partitions that the rows of a batch belong to."""
+    """The partitions that rows belong to."""
 
-    def __init__(self, partitions: Partitions, kind: str) -> None:
+    def __init__(self, partitions: Partitions) -> None:
         self.column = partitions.column
         self._partitions = partitions
-        self._kind = kind
         self._begins: set[Any] = set()  # of the partitions
 
     def add(self, values: pa.Array) -> None:
@@ -97,7 +107,7 @@ class Touched:
         return value - (value - by.start) % by.width
 
     def parts(self) -> list[str | None]:
-        """Return conditions that part the batch; one None if it is not too much for a job.
+        """Return conditions that part the rows; one None if it is not too much for a job.
 
         Rows without a value are in the first part.
 
@@ -112,7 +122,10 @@ class Touched:
                 "setting 'partitioning'"
             )
         begins = sorted(self._begins)
-        cuts = [literal(self._kind, begin) for begin in begins[MOST_OF_A_PART::MOST_OF_A_PART]]
+        cuts = [
+            literal(self._partitions.kind, begin)
+            for begin in begins[MOST_OF_A_PART::MOST_OF_A_PART]
+        ]
         if not cuts:
             return [None]
         name = f"`{self.column}`"

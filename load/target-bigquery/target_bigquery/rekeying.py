@@ -14,6 +14,7 @@ from target_bigquery.errors import TargetError
 from target_bigquery.marks import Mark, mark_of
 from target_bigquery.streams import Stream
 from target_bigquery.tables import TABLE_VERSION
+from target_bigquery.versions import remove_older_versions
 from target_bigquery.warehouse import Warehouse
 
 
@@ -37,15 +38,7 @@ def remove_rows_of_the_old_key(stream: Stream, warehouse: Warehouse, version: in
     if stream.rekeyed or stream.load.floor is not None:
         _set_floor(stream, warehouse, lambda: version)
     if stream.load.floor is not None:
-        warehouse.run(
-            sql.remove_older_versions(
-                stream.load.table,
-                TABLE_VERSION,
-                stream.load.floor,
-                deleted=None,
-                filtered=stream.load.filtered,
-            )
-        )
+        remove_older_versions(stream.load, warehouse, stream.load.floor, deleted=None)
         warehouse.mark_table(stream.table, mark_of(stream.name, stream.load.keys))
         stream.load = replace(stream.load, floor=None)
 
@@ -83,5 +76,4 @@ def _next_mark(stream: Stream, warehouse: Warehouse) -> Mark:
         return mark  # an earlier SCHEMA of this run has had it
     if not keys:
         return new  # nothing is matched
-    query = sql.next_version(stream.load.table, TABLE_VERSION, stream.load.filtered)
-    return replace(new, floor=warehouse.query(query)[0][0])
+    return replace(new, floor=warehouse.query(sql.next_version(stream.load))[0][0])

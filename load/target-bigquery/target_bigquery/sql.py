@@ -12,6 +12,7 @@ from functools import cached_property
 
 from target_bigquery.bounds import Ranges
 from target_bigquery.column_types import BigQueryType
+from target_bigquery.partitions import Partitions
 
 SEQUENCE = "_sdc_staged_sequence"  # of every staging table: INT64, order of arrival
 PRESENT = (
@@ -67,7 +68,7 @@ class Load:
     metadata: frozenset[str] = frozenset()  # columns that a delete sets, beside order and deletes
     floor: int | None = None  # rows below this version have another key
     revived: tuple[str, ...] = ()  # columns of the table, not of the stream, that mark a delete
-    filtered: str | None = None  # column by which the table wants each statement to filter
+    partitions: Partitions | None = None  # of the table
     bounds: Mapping[str, Ranges] = field(default_factory=dict)  # of the staged keys, by column
     part: str | None = None  # condition of the rows to load: not all of a batch at once
     hard: bool = False
@@ -78,6 +79,11 @@ class Load:
     def column(self, name: str) -> TargetColumn:
         """Return the column of that name."""
         return next(column for column in self.columns if column.name == name)
+
+    @property
+    def filtered(self) -> str | None:
+        """The column by which the table wants each statement to filter."""
+        return self.partitions.column if self.partitions and self.partitions.filtered else None
 
     @cached_property
     def own(self) -> str:
@@ -106,6 +112,11 @@ def listed(parts: Iterable[str]) -> str:
     return ", ".join(parts)
 
 
+def lines(parts: Iterable[str], indent: int) -> str:
+    """Return parts of a statement, each on a line, with commas between them."""
+    return ",".join(f"\n{' ' * indent}{part}" for part in parts)
+
+
 def any_partition(column: str) -> str:
     """Return a condition that is always true, for a table that wants to be filtered by a column.
 
@@ -117,38 +128,54 @@ def any_partition(column: str) -> str:
 def append(load: Load) -> str:
     """Return the statement that adds every staged record as a row."""
     names = listed(quoted(column.name) for column in load.columns)
-    values = listed(column.staged for column in load.columns)
+    values = lines((column.staged for column in load.columns), 2)
     part = f"\nWHERE {load.part}" if load.part else ""
-    return f"INSERT INTO {load.table} ({names})\nSELECT {values}\nFROM {load.staging}{part}"
+    return f"INSERT INTO {load.table} ({names})\nSELECT{values}\nFROM {load.staging}{part}"
 
 
 def remove_older_versions(
-    table: str,
-    version_column: str,
+    load: Load,
     version: int,
     *,
     deleted: str | None,
     text: bool = False,
-    filtered: str | None = None,
+    part: str | None = None,
 ) -> str:
     """Return the statement that deletes the rows of older versions.
 
     Args:
-        table: quoted path.
-        version_column: has the version of each row.
+        load: into the table.
         version: the one that stays.
         deleted: the column that marks deleted rows; None removes them.
         text: the marking column is a STRING.
-        filtered: the column by which the table wants to be filtered.
+        part: condition of the rows to delete, if it is not all at once.
     """
-    older = f"({version_column} IS NULL OR {version_column} < {version})"
-    if filtered:
-        older += f" AND {any_partition(quoted(filtered))}"
+    where = _older(load, version)
+    if deleted is not None:
+        where += f" AND {quoted(deleted)} IS NULL"
+    if part:
+        where += f" AND {part}"
     if deleted is None:
-        return f"DELETE FROM {table} WHERE {older}"
+        return f"DELETE FROM {load.table} WHERE {where}"
     now = "CAST(CURRENT_TIMESTAMP() AS STRING)" if text else "CURRENT_TIMESTAMP()"
-    mark = quoted(deleted)
-    return f"UPDATE {table} SET {mark} = {now} WHERE {older} AND {mark} IS NULL"
+    return f"UPDATE {load.table} SET {quoted(deleted)} = {now} WHERE {where}"
+
+
+def partitions_of_older_versions(load: Load, by: Partitions, version: int) -> str:
+    """Return the query for values of the partitions that have rows of older versions."""
+    column = quoted(by.column)
+    where = f"{_older(load, version)} AND {column} IS NOT NULL"
+    if by.unit:
+        value = f"{by.kind}_TRUNC({column}, {by.unit.upper()})"
+    else:
+        value = f"DIV({column} - {by.start}, {by.width}) * {by.width} + {by.start}"
+        where += f" AND {column} >= {by.start} AND {column} < {by.end}"
+    return f"SELECT DISTINCT {value} AS begin FROM {load.table} WHERE {where}"
+
+
+def _older(load: Load, version: int) -> str:
+    older = f"({load.version} IS NULL OR {load.version} < {version})"
+    return f"{older} AND {any_partition(quoted(load.filtered))}" if load.filtered else older
 
 
 def least_version(table: str, version_column: str) -> str:
@@ -156,7 +183,7 @@ def least_version(table: str, version_column: str) -> str:
     return f"SELECT MIN(IFNULL({version_column}, -1)) AS version FROM {table}"
 
 
-def next_version(table: str, version_column: str, filtered: str | None = None) -> str:
+def next_version(load: Load) -> str:
     """Return the query for the version above those of a table's rows, NULL without rows."""
-    where = f" WHERE {any_partition(quoted(filtered))}" if filtered else ""
-    return f"SELECT MAX(IFNULL({version_column}, -1)) + 1 AS version FROM {table}{where}"
+    where = f" WHERE {any_partition(quoted(load.filtered))}" if load.filtered else ""
+    return f"SELECT MAX(IFNULL({load.version}, -1)) + 1 AS version FROM {load.table}{where}"

@@ -202,7 +202,9 @@ def open_stream(
         partitioning_of(name, settings, by_property, needed.add) if stored is None else None
     )
     if partitioning:
-        partitions = Partitions(partitioning.column, partitioning.granularity)
+        partitions = Partitions(
+            partitioning.column, types[partitioning.column], partitioning.granularity
+        )
     staged = {column.name for column in targets if not column.source}
     counted = partitions if partitions and partitions.column in staged else None
     leading = {*clustering[:1], partitions.column if partitions else ""}
@@ -216,7 +218,7 @@ def open_stream(
             deletes=[names.index(column) for column in deletes],
             batched_at=now,
             bounds={key: Bounds(types[key], split=key in leading) for key in bounded},
-            touched=Touched(counted, types[counted.column]) if counted else None,
+            touched=Touched(counted) if counted else None,
             spool=spool,
         )
 
@@ -240,7 +242,7 @@ def open_stream(
             floor=mark.floor if mark else None,
             metadata=metadata_columns([*names, *(METADATA if metadata else ())]),
             revived=needed.revived,
-            filtered=partitions.column if partitions and partitions.filtered else None,
+            partitions=partitions,
             hard=settings.delete_mode == "hard",
         ),
         new_batch,

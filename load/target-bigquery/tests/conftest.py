@@ -141,7 +141,7 @@ def dataset(
 
 
 @pytest.fixture(autouse=True, scope="session")
-def statements(pytestconfig: pytest.Config) -> Iterator[None]:
+def judged(pytestconfig: pytest.Config) -> Iterator[Callable[[str, Mapping[str, Any]], None]]:
     """Keep for `make test-sql` what the loader asks in this process, with the tables' columns then.
 
     A line of JSON for each statement. The columns are those of the answers that the loader gets.
@@ -149,6 +149,9 @@ def statements(pytestconfig: pytest.Config) -> Iterator[None]:
     schemas: dict[str, list[tuple[str, str]]] = {}
     found: list[str] = []
     query = bigquery.Client.query
+
+    def judge(sql: str, tables: Mapping[str, Any]) -> None:
+        found.append(json.dumps({"sql": sql, "tables": tables}))
 
     def noting(call: Callable[..., Any], part: str) -> Callable[..., Any]:
         def wrapper(client: bigquery.Client, *args: Any, **options: Any) -> Any:
@@ -166,8 +169,7 @@ def statements(pytestconfig: pytest.Config) -> Iterator[None]:
     def noted(client: bigquery.Client, sql: str, **options: Any) -> Any:
         if "job_id" in options:  # the loader's; tests give none
             paths = set(re.findall("`([^`]+[.][^`]+[.][^`]+)`", sql)) & schemas.keys()
-            tables = {path: schemas[path] for path in sorted(paths)}
-            found.append(json.dumps({"sql": sql, "tables": tables}))
+            judge(sql, {path: schemas[path] for path in sorted(paths)})
         return query(client, sql, **options)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -176,7 +178,7 @@ def statements(pytestconfig: pytest.Config) -> Iterator[None]:
         load = bigquery.Client.load_table_from_file
         patch.setattr(bigquery.Client, "load_table_from_file", noting(load, "loaded"))
         patch.setattr(bigquery.Client, "query", noted)
-        yield
+        yield judge
     path = pytestconfig.cache.mkdir("statements") / "target-bigquery.jsonl"
     path.write_text("\n".join(found))
 

@@ -115,7 +115,7 @@ def test_texts_far_apart_are_in_ranges_of_their_own() -> None:
 
 
 def test_a_batch_of_few_partitions_is_one_part() -> None:
-    touched = Touched(Partitions("at", "month"), "TIMESTAMP")
+    touched = Touched(Partitions("at", "TIMESTAMP", "month"))
     moments = [datetime(2024, 1, 1, tzinfo=UTC) + timedelta(hours=n) for n in range(5000)]
     touched.add(pa.array([*moments, None], ARROW_TYPES["TIMESTAMP"]))
     assert touched.parts() == [None]
@@ -127,7 +127,7 @@ def days(number: int) -> pa.Array:
 
 @pytest.mark.parametrize("unit", ["hour", "day"])
 def test_each_partition_is_in_one_part_and_no_part_has_too_many(unit: str) -> None:
-    touched = Touched(Partitions("p", unit), "TIMESTAMP")
+    touched = Touched(Partitions("p", "TIMESTAMP", unit))
     step = timedelta(**{f"{unit}s": 1})
     begins = [datetime(1999, 12, 31, tzinfo=UTC) + step * n for n in range(2 * MOST_OF_A_PART + 1)]
     touched.add(pa.array(begins, ARROW_TYPES["TIMESTAMP"]))
@@ -141,7 +141,7 @@ def test_each_partition_is_in_one_part_and_no_part_has_too_many(unit: str) -> No
 
 
 def test_more_partitions_than_a_table_may_have_are_refused_before_loading() -> None:
-    touched = Touched(Partitions("day", "day"), "DATE")
+    touched = Touched(Partitions("day", "DATE"))
     touched.add(days(MOST_OF_A_TABLE))
     assert len(touched.parts()) == 5
     touched.add(days(MOST_OF_A_TABLE + 1))
@@ -150,7 +150,7 @@ def test_more_partitions_than_a_table_may_have_are_refused_before_loading() -> N
 
 
 def test_integers_outside_of_all_ranges_are_in_one_partition() -> None:
-    touched = Touched(Partitions("n", None, -100, 29_900, 10), "INT64")
+    touched = Touched(Partitions("n", "INT64", None, -100, 29_900, 10))
     touched.add(pa.array([-101, *range(30_000, 90_000), *range(-100, 20_000)]))
     assert touched.parts() == ["(`n` < 19900 OR `n` IS NULL)", "`n` >= 19900"]
 
@@ -159,14 +159,18 @@ def test_integers_outside_of_all_ranges_are_in_one_partition() -> None:
     ("table", "expected"),
     [
         ({}, None),
-        ({"timePartitioning": {"type": "HOUR"}}, Partitions(ARRIVAL, "hour")),
+        ({"timePartitioning": {"type": "HOUR"}}, Partitions(ARRIVAL, "TIMESTAMP", "hour")),
         (
-            {"timePartitioning": {"type": "DAY", "field": "d"}, "requirePartitionFilter": True},
-            Partitions("d", "day", filtered=True),
+            {
+                "schema": {"fields": [{"name": "d", "type": "DATE"}]},
+                "timePartitioning": {"type": "DAY", "field": "d"},
+                "requirePartitionFilter": True,
+            },
+            Partitions("d", "DATE", filtered=True),
         ),
         (
-            {"timePartitioning": {"type": "DAY", "field": "d", "requirePartitionFilter": True}},
-            Partitions("d", "day", filtered=True),
+            {"timePartitioning": {"type": "DAY", "requirePartitionFilter": True}},
+            Partitions(ARRIVAL, "TIMESTAMP", filtered=True),
         ),
         (
             {
@@ -175,7 +179,7 @@ def test_integers_outside_of_all_ranges_are_in_one_partition() -> None:
                     "range": {"start": "-5", "interval": "10", "end": "95"},
                 }
             },
-            Partitions("n", None, -5, 95, 10),
+            Partitions("n", "INT64", None, -5, 95, 10),
         ),
     ],
 )

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from google.cloud import bigquery
 
-from sandbox.singer import INTEGER, MOMENT, NUMBER, TEXT, decimal, record, schema, state
+from sandbox.singer import INTEGER, MOMENT, NUMBER, TEXT, activate, decimal, record, schema, state
 from target_bigquery.errors import TargetError
 from target_bigquery.marks import described_columns, trusted_columns, with_columns
 from target_bigquery.names import column_names, snake_case, valid_name
@@ -230,6 +230,24 @@ def test_new_tables_are_clustered_by_their_keys(dataset: Any) -> None:
     dataset.load([stream])
     table = dataset.client.get_table(f"{dataset.project}.{dataset.name}.s")
     assert table.clustering_fields == ["b", "c"]
+
+
+def test_a_table_that_asks_for_a_filter_by_partition_is_loaded(dataset: Any) -> None:
+    dataset.load([schema("other", {"id": INTEGER})])  # makes the dataset
+    dataset.query(
+        "CREATE TABLE `{d}.s` (id INT64, day DATE, _sdc_deleted_at TIMESTAMP) "
+        "PARTITION BY day OPTIONS (require_partition_filter = TRUE)"
+    )
+    for keys in (("id", "day"), ("id",)):
+        day = {"type": "string", "format": "date"}
+        stream = schema("s", {"id": INTEGER, "day": day, "a": TEXT}, keys)
+        version = 3 - len(keys)  # the key becomes another
+        for a in ("x", "y"):
+            rows = [{"id": n, "day": f"2024-01-0{n}", "a": a} for n in (1, 2)]
+            dataset.load([stream, *(record("s", row, version) for row in rows)])
+        dataset.load([stream, activate("s", version)])
+    found = dataset.query("SELECT id, a FROM `{d}.s` WHERE day > '2000-01-01' ORDER BY id")
+    assert found == [{"id": 1, "a": "y"}, {"id": 2, "a": "y"}]
 
 
 def test_clustering_and_partitioning_by_stream_pattern(dataset: Any) -> None:

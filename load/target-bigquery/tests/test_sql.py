@@ -25,6 +25,7 @@ from target_bigquery.spool import Spool
 from target_bigquery.sql import append, next_version, remove_older_versions
 from target_bigquery.streams import OpenedStream, open_stream
 from target_bigquery.tables import StoredColumn, StoredTable, plan
+from target_bigquery.versions import remove_older_versions as remove_in_parts
 
 if TYPE_CHECKING:
     from target_bigquery.warehouse import Warehouse
@@ -83,6 +84,10 @@ class Case:
 
     def statements(self) -> list[str]:
         """Return what loads the records, as the loader sends it."""
+        return self.prepared()[0]
+
+    def prepared(self) -> tuple[list[str], dict[str, Any]]:
+        """Return the statements, and the columns of their tables."""
         stream = self.open().stream
         now = datetime(2024, 1, 1, tzinfo=UTC)
         lines = [{"type": "RECORD", "stream": "s", "record": record} for record in self.records]
@@ -91,10 +96,14 @@ class Case:
         batch.add([stream.decode(json.dumps(line).encode()) for line in lines], 1, now)
         load = batch.described(replace(stream.load, staging="`project.dataset._sdc_staging_s_1`"))
         statement = merge if stream.upsert else append
-        parts = batch.parts()
+        parts, staged = batch.parts(), batch.staged_columns()
         batch.close()
         spool.close()
-        return [statement(replace(load, part=part)) for part in parts]
+        tables = {
+            "project.dataset.s": [(c.name, c.type.name) for c in load.columns],
+            "project.dataset._sdc_staging_s_1": [(c.name, c.type.name) for c in staged],
+        }
+        return [statement(replace(load, part=part)) for part in parts], tables
 
 
 @dataclass
@@ -147,19 +156,19 @@ CASES = {
     "required_partition_filter": Case(
         {"id": INTEGER, "at": MOMENT},
         [{"id": 7, "at": "2024-01-01T00:00:00Z"}],
-        partitions=Partitions("at", "day", filtered=True),
+        partitions=Partitions("at", "TIMESTAMP", filtered=True),
     ),
     "partitioned_by_a_key": Case(
         {"day": DAY, "id": INTEGER},
         [{"day": "2024-01-31", "id": 7}, {"day": "2024-02-02", "id": 8}],
         keys=("day", "id"),
-        partitions=Partitions("day", "day", filtered=True),
+        partitions=Partitions("day", "DATE", filtered=True),
         clustering=("id",),
     ),
     "more_partitions_than_a_job_may_change": Case(
         {"id": INTEGER, "n": INTEGER},
         [{"id": n, "n": n * 10} for n in range(4500)],
-        partitions=Partitions("n", None, 0, 100_000, 10),
+        partitions=Partitions("n", "INT64", None, 0, 100_000, 10),
     ),
     "another_key": Case({"id": INTEGER, "name": TEXT}, [{"id": 7}], floor=5),
     "append": Case({"id": INTEGER, "doc": OBJECT}, [{"id": 7}], settings={"write_mode": "append"}),
@@ -167,9 +176,12 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_statements_are_those_of_the_golden_files(name: str) -> None:
+def test_the_statements_are_those_of_the_golden_files(name: str, judged: Any) -> None:
     path = GOLDEN / f"{name}.sql"
-    text = "".join(f"{statement};\n" for statement in CASES[name].statements())
+    statements, tables = CASES[name].prepared()
+    for statement in statements:
+        judged(statement, tables)
+    text = "".join(f"{statement};\n" for statement in statements)
     if os.environ.get("WRITE_GOLDEN"):
         path.write_text(text)
     assert text == path.read_text()
@@ -182,23 +194,67 @@ def test_there_is_no_golden_file_without_its_case() -> None:
 def test_a_text_that_is_not_compared_by_its_characters_has_no_bounds() -> None:
     """In a table with a collation that ignores case, `a` may be stored where `B` is the least."""
     case = Case({"id": TEXT, "n": INTEGER}, [{"id": "B", "n": 1}], keys=("id", "n"))
-    assert "__T.`id` BETWEEN 'B' AND 'B' AND __T.`n`" in case.statements()[0]
-    bounded = replace(case, collated=True).statements()[0]
+    assert "AND __T.`id` BETWEEN 'B' AND 'B'\n" in case.statements()[0]
+    bounded = replace(case, collated=True).statements()[0].replace("\n  AND", " AND")
     assert "__T.`id` = __S.`id` AND __T.`n` = __S.`n` AND __T.`n` BETWEEN 1 AND 1\n" in bounded
 
 
 @pytest.mark.parametrize("column", ["at", "_PARTITIONTIME"])
-def test_every_statement_filters_a_table_that_asks_for_it(column: str) -> None:
+def test_every_statement_filters_a_table_that_asks_for_it(column: str, judged: Any) -> None:
+    partitions = Partitions(column, "TIMESTAMP", filtered=True)
+    case = replace(CASES["required_partition_filter"], partitions=partitions)
+    load = case.open().stream.load
     always = f"(`{column}` IS NULL OR `{column}` IS NOT NULL)"
+    older = f"WHERE (_sdc_table_version IS NULL OR _sdc_table_version < 5) AND {always}"
     for deleted in (None, "_sdc_deleted_at"):
-        sql = remove_older_versions("t", "v", 5, deleted=deleted, filtered=column)
-        assert f"WHERE (v IS NULL OR v < 5) AND {always}" in sql
-    assert next_version("t", "v", column).endswith(f" FROM t WHERE {always}")
-    case = replace(CASES["required_partition_filter"], partitions=Partitions(column, filtered=True))
-    matches = case.statements()[0].split("\nON ")[1]
+        assert older in remove_older_versions(load, 5, deleted=deleted)
+    assert next_version(load).endswith(f" WHERE {always}")
+    (statement,), tables = case.prepared()
+    judged(statement, tables)
+    matches = statement.split("\nON ")[1]
     assert (
-        f"BETWEEN 7 AND 7 AND (__T.`{column}` IS NULL OR __T.`{column}` IS NOT NULL)\n" in matches
+        f"BETWEEN 7 AND 7\n  AND (__T.`{column}` IS NULL OR __T.`{column}` IS NOT NULL)\n"
+        in matches
     )
+
+
+@pytest.mark.parametrize(
+    "partitions",
+    [
+        Partitions("at", "TIMESTAMP", "hour"),
+        Partitions("at", "TIMESTAMP", "month", filtered=True),
+        Partitions("_PARTITIONTIME", "TIMESTAMP"),
+        Partitions("id", "INT64", None, -50, 99_950, 10),
+    ],
+)
+def test_older_versions_in_too_many_partitions_are_deleted_in_parts(
+    partitions: Partitions, judged: Any
+) -> None:
+    case = replace(CASES["required_partition_filter"], partitions=partitions)
+    asked: list[str] = []
+    begins: list[Any] = list(range(-50, 49_950, 10))
+    if partitions.unit:
+        begins = [datetime(1200 + n // 12, n % 12 + 1, 1, tzinfo=UTC) for n in range(5000)]
+
+    class Refusing:
+        def run(self, sql: str) -> None:
+            asked.append(sql)
+            if len(asked) == 1:
+                raise TargetError("Too many partitions produced by query, allowed 4000")
+
+        def query(self, sql: str) -> list[tuple[Any]]:
+            asked.append(sql)
+            return [(begin,) for begin in begins]
+
+    load = case.open().stream.load
+    remove_in_parts(load, cast("Warehouse", Refusing()), 5, deleted=None)
+    whole, question, *parts = asked
+    assert question.startswith("SELECT DISTINCT ")
+    assert len(parts) == 3
+    assert all(part.startswith(f"{whole} AND ") for part in parts)
+    assert parts[0].endswith(" IS NULL)")
+    for statement in asked:
+        judged(statement, case.prepared()[1])
 
 
 def test_a_column_that_cant_cluster_is_named() -> None:

@@ -1,22 +1,62 @@
 MERGE `project.dataset.s` __T
 USING (
   WITH __staged AS (
-    SELECT *, `id` AS __key0, `_ab_cdc_sequence` AS __order, (`_ab_cdc_deleted_at` IS NOT NULL) AS __deleted,
+    SELECT *,
+      `id` AS __key0,
+      `_ab_cdc_sequence` AS __order,
+      (`_ab_cdc_deleted_at` IS NOT NULL) AS __deleted,
       0 AS __segment
     FROM `project.dataset._sdc_staging_s_1`
   ), __fresh AS (
-    SELECT * FROM __staged WHERE TRUE QUALIFY __order IS NULL OR __order >= MAX(__order) OVER (PARTITION BY __key0, __segment ORDER BY _sdc_staged_sequence ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
+    SELECT * FROM __staged WHERE TRUE
+    QUALIFY __order IS NULL OR __order >= MAX(__order) OVER (PARTITION BY __key0, __segment ORDER BY _sdc_staged_sequence ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
   ), __marked AS (
-    SELECT *, MAX(IF(__deleted, _sdc_staged_sequence, NULL)) OVER (PARTITION BY __key0) AS __last_delete FROM __fresh
+    SELECT *, MAX(IF(__deleted, _sdc_staged_sequence, NULL)) OVER (PARTITION BY __key0) AS __last_delete
+    FROM __fresh
   ), __picked AS (
-    SELECT ANY_VALUE(STRUCT(`id` AS `id`, `_ab_cdc_deleted_at` AS `_ab_cdc_deleted_at`, `_ab_cdc_sequence` AS `_ab_cdc_sequence`, `_sdc_extracted_at` AS `_sdc_extracted_at`, `_sdc_received_at` AS `_sdc_received_at`, `_sdc_batched_at` AS `_sdc_batched_at`, `_sdc_staged_sequence` AS `_sdc_sequence`, `_sdc_table_version` AS `_sdc_table_version`, __order AS __order, __segment AS __segment, __deleted AS __deleted) HAVING MAX _sdc_staged_sequence) AS __newest, MAX(_sdc_staged_sequence) IS NOT NULL AS __newest_found, ANY_VALUE(STRUCT(__order AS __order, __segment AS __segment, __deleted AS __deleted) HAVING MAX IF(__deleted, _sdc_staged_sequence, NULL)) AS __erased, MAX(IF(__deleted, _sdc_staged_sequence, NULL)) IS NOT NULL AS __erased_found, ANY_VALUE(STRUCT(`name` AS `name`, __order AS __order, __segment AS __segment, __deleted AS __deleted) HAVING MAX IF(NOT __deleted, _sdc_staged_sequence, NULL)) AS __group0, MAX(IF(NOT __deleted, _sdc_staged_sequence, NULL)) IS NOT NULL AS __group0_found
+    SELECT
+      ANY_VALUE(STRUCT(`id` AS `id`, `_ab_cdc_deleted_at` AS `_ab_cdc_deleted_at`, `_ab_cdc_sequence` AS `_ab_cdc_sequence`, `_sdc_extracted_at` AS `_sdc_extracted_at`, `_sdc_received_at` AS `_sdc_received_at`, `_sdc_batched_at` AS `_sdc_batched_at`, `_sdc_staged_sequence` AS `_sdc_sequence`, `_sdc_table_version` AS `_sdc_table_version`, __order AS __order, __segment AS __segment, __deleted AS __deleted) HAVING MAX _sdc_staged_sequence) AS __newest,
+      MAX(_sdc_staged_sequence) IS NOT NULL AS __newest_found,
+      ANY_VALUE(STRUCT(__order AS __order, __segment AS __segment, __deleted AS __deleted) HAVING MAX IF(__deleted, _sdc_staged_sequence, NULL)) AS __erased,
+      MAX(IF(__deleted, _sdc_staged_sequence, NULL)) IS NOT NULL AS __erased_found,
+      ANY_VALUE(STRUCT(`name` AS `name`, __order AS __order, __segment AS __segment, __deleted AS __deleted) HAVING MAX IF(NOT __deleted, _sdc_staged_sequence, NULL)) AS __group0,
+      MAX(IF(NOT __deleted, _sdc_staged_sequence, NULL)) IS NOT NULL AS __group0_found
     FROM __marked
     GROUP BY __key0
   )
-  SELECT __newest.`id` AS `id`, __newest.`_ab_cdc_deleted_at` AS `_ab_cdc_deleted_at`, __newest.`_ab_cdc_sequence` AS `_ab_cdc_sequence`, __newest.`_sdc_extracted_at` AS `_sdc_extracted_at`, __newest.`_sdc_received_at` AS `_sdc_received_at`, __newest.`_sdc_batched_at` AS `_sdc_batched_at`, __newest.`_sdc_sequence` AS `_sdc_sequence`, __newest.`_sdc_table_version` AS `_sdc_table_version`, __newest.__deleted AS __deleted, __newest_found AS __newest_found, __newest.__order AS __newest_order, __newest.__segment > 0 OR __newest.__order IS NULL AS __newest_free, __erased_found AS __erased_found, __erased.__order AS __erased_order, __erased.__segment > 0 OR __erased.__order IS NULL AS __erased_free, IF(__group0_found, __group0.`name`, NULL) AS `name`, __group0_found AS __group0_found, __group0.__order AS __group0_order, __group0.__segment > 0 OR __group0.__order IS NULL AS __group0_free
+  SELECT
+    __newest.`id` AS `id`,
+    __newest.`_ab_cdc_deleted_at` AS `_ab_cdc_deleted_at`,
+    __newest.`_ab_cdc_sequence` AS `_ab_cdc_sequence`,
+    __newest.`_sdc_extracted_at` AS `_sdc_extracted_at`,
+    __newest.`_sdc_received_at` AS `_sdc_received_at`,
+    __newest.`_sdc_batched_at` AS `_sdc_batched_at`,
+    __newest.`_sdc_sequence` AS `_sdc_sequence`,
+    __newest.`_sdc_table_version` AS `_sdc_table_version`,
+    __newest.__deleted AS __deleted,
+    __newest_found AS __newest_found,
+    __newest.__order AS __newest_order,
+    __newest.__segment > 0 OR __newest.__order IS NULL AS __newest_free,
+    __erased_found AS __erased_found,
+    __erased.__order AS __erased_order,
+    __erased.__segment > 0 OR __erased.__order IS NULL AS __erased_free,
+    IF(__group0_found, __group0.`name`, NULL) AS `name`,
+    __group0_found AS __group0_found,
+    __group0.__order AS __group0_order,
+    __group0.__segment > 0 OR __group0.__order IS NULL AS __group0_free
   FROM __picked
 ) __S
-ON __T.`id` = __S.`id` AND __T.`id` BETWEEN 7 AND 12
+ON __T.`id` = __S.`id`
+  AND __T.`id` BETWEEN 7 AND 12
 WHEN MATCHED AND (__S.__newest_free OR __T.`_ab_cdc_sequence` IS NULL OR __S.__newest_order >= __T.`_ab_cdc_sequence` OR __S.`_sdc_table_version` > IFNULL(__T.`_sdc_table_version`, -1)) AND __S.__deleted THEN DELETE
-WHEN MATCHED AND (__S.__newest_free OR __T.`_ab_cdc_sequence` IS NULL OR __S.__newest_order >= __T.`_ab_cdc_sequence` OR __S.`_sdc_table_version` > IFNULL(__T.`_sdc_table_version`, -1)) THEN UPDATE SET `_ab_cdc_deleted_at` = __S.`_ab_cdc_deleted_at`, `_ab_cdc_sequence` = __S.`_ab_cdc_sequence`, `_sdc_extracted_at` = __S.`_sdc_extracted_at`, `_sdc_received_at` = __S.`_sdc_received_at`, `_sdc_batched_at` = __S.`_sdc_batched_at`, `_sdc_sequence` = __S.`_sdc_sequence`, `_sdc_table_version` = __S.`_sdc_table_version`, `name` = IF(__S.__group0_found AND (__S.__group0_free OR __T.`_ab_cdc_sequence` IS NULL OR __S.__group0_order >= __T.`_ab_cdc_sequence` OR __S.`_sdc_table_version` > IFNULL(__T.`_sdc_table_version`, -1)), __S.`name`, IF(__S.__erased_found AND (__S.__erased_free OR __T.`_ab_cdc_sequence` IS NULL OR __S.__erased_order >= __T.`_ab_cdc_sequence` OR __S.`_sdc_table_version` > IFNULL(__T.`_sdc_table_version`, -1)), NULL, __T.`name`))
-WHEN NOT MATCHED AND NOT __S.__deleted THEN INSERT (`id`, `name`, `_ab_cdc_deleted_at`, `_ab_cdc_sequence`, `_sdc_extracted_at`, `_sdc_received_at`, `_sdc_batched_at`, `_sdc_sequence`, `_sdc_table_version`) VALUES (__S.`id`, __S.`name`, __S.`_ab_cdc_deleted_at`, __S.`_ab_cdc_sequence`, __S.`_sdc_extracted_at`, __S.`_sdc_received_at`, __S.`_sdc_batched_at`, __S.`_sdc_sequence`, __S.`_sdc_table_version`);
+WHEN MATCHED AND (__S.__newest_free OR __T.`_ab_cdc_sequence` IS NULL OR __S.__newest_order >= __T.`_ab_cdc_sequence` OR __S.`_sdc_table_version` > IFNULL(__T.`_sdc_table_version`, -1)) THEN UPDATE SET
+  `_ab_cdc_deleted_at` = __S.`_ab_cdc_deleted_at`,
+  `_ab_cdc_sequence` = __S.`_ab_cdc_sequence`,
+  `_sdc_extracted_at` = __S.`_sdc_extracted_at`,
+  `_sdc_received_at` = __S.`_sdc_received_at`,
+  `_sdc_batched_at` = __S.`_sdc_batched_at`,
+  `_sdc_sequence` = __S.`_sdc_sequence`,
+  `_sdc_table_version` = __S.`_sdc_table_version`,
+  `name` = IF(__S.__group0_found AND (__S.__group0_free OR __T.`_ab_cdc_sequence` IS NULL OR __S.__group0_order >= __T.`_ab_cdc_sequence` OR __S.`_sdc_table_version` > IFNULL(__T.`_sdc_table_version`, -1)), __S.`name`, IF(__S.__erased_found AND (__S.__erased_free OR __T.`_ab_cdc_sequence` IS NULL OR __S.__erased_order >= __T.`_ab_cdc_sequence` OR __S.`_sdc_table_version` > IFNULL(__T.`_sdc_table_version`, -1)), NULL, __T.`name`))
+WHEN NOT MATCHED AND NOT __S.__deleted THEN INSERT (`id`, `name`, `_ab_cdc_deleted_at`, `_ab_cdc_sequence`, `_sdc_extracted_at`, `_sdc_received_at`, `_sdc_batched_at`, `_sdc_sequence`, `_sdc_table_version`)
+  VALUES (__S.`id`, __S.`name`, __S.`_ab_cdc_deleted_at`, __S.`_ab_cdc_sequence`, __S.`_sdc_extracted_at`, __S.`_sdc_received_at`, __S.`_sdc_batched_at`, __S.`_sdc_sequence`, __S.`_sdc_table_version`);
