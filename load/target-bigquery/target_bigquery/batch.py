@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import IO, Any, cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from target_bigquery.bounds import Bounds
@@ -53,6 +54,7 @@ class Batch:
         self._touched = touched
         self.rows = 0
         self.waiting = 0  # bytes of Arrow columns that are not in the file yet
+        self._last = 0  # sequence
         self.has_deletes = False
         self.has_partial = False
         self.has_null_order = False
@@ -75,8 +77,8 @@ class Batch:
         self._file = SpooledFile(spool)
         self._writer: Any = None  # it takes memory: only when there is something to write
 
-    def add(self, messages: Sequence[Any], sequence: int, received_at: datetime) -> None:
-        """Write decoded records, the first of which has this sequence.
+    def add(self, messages: Sequence[Any], sequences: pa.Array, received_at: datetime) -> None:
+        """Write decoded records, and where each is in the order of arrival.
 
         Raises:
             RecordError: a value does not fit its column.
@@ -99,7 +101,8 @@ class Batch:
                 f"stream {self._decoder.stream!r}: the tap sends full copies with versions, which "
                 "need the column _sdc_table_version; set add_record_metadata: true"
             )
-        arrays.append(pa.array(range(sequence, sequence + count), pa.int64()))
+        arrays.append(sequences)
+        self._last = sequences[-1].as_py()
         if present is not None:
             self.has_partial |= any("0" in flags for flags in present.to_pylist())
             arrays.append(present)
@@ -132,15 +135,16 @@ class Batch:
         self._chunks.clear()
         self.waiting = 0
 
-    def cut(self, rows: int) -> None:
-        """Keep the first records only. The file is written anew, a row group at a time."""
-        if rows >= self.rows:
+    def cut(self, last: int) -> None:
+        """Keep the records up to a sequence. The file is written anew, a row group at a time."""
+        if self._last <= last:
             return
         written = pq.ParquetFile(self.finish())
         self._file, self._writer, self.rows = SpooledFile(self._spool), None, 0
         for chunk in written.iter_batches():
-            self._collect(chunk.slice(0, rows - self.rows))
-            if self.rows == rows:
+            kept = chunk.filter(pc.less_equal(chunk.column(SEQUENCE), last))
+            self._collect(kept)
+            if kept.num_rows < chunk.num_rows:
                 return
 
     def _extracted(self, texts: list[str | None]) -> pa.Array:

@@ -5,26 +5,25 @@ are looked at some hundred records at a time, so a bad one may come to light aft
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 LARGEST = 4 << 20  # bytes; all of these are in memory
 _OVERHEAD = 1000
-_PER_STREAM = 100
+_PER_ACTIVATION = 100
 
 
-@dataclass(frozen=True)
-class Checkpoint:
+class Checkpoint(NamedTuple):
     """A STATE.
 
     Args:
         state: its text.
-        rows: by stream: records that came before it, since the last flush.
+        position: how many records came before it, of all streams since the last flush.
         activations: by stream: the version whose elders were to go by then.
         complete: nothing waited when it came.
     """
 
     state: bytes
-    rows: Mapping[str, int]
+    position: int
     activations: Mapping[str, int]
     complete: bool
 
@@ -49,7 +48,8 @@ class Checkpoints:
     def add(self, checkpoint: Checkpoint) -> None:
         """Take one more."""
         self._waiting.append(checkpoint)
-        self._size += _OVERHEAD + len(checkpoint.state) + _PER_STREAM * len(checkpoint.rows)
+        self._size += _OVERHEAD + len(checkpoint.state)
+        self._size += _PER_ACTIVATION * len(checkpoint.activations)
 
     def settle(self) -> None:
         """Forget all but the newest: there is nothing wrong before it."""

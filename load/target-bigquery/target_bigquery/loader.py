@@ -117,10 +117,11 @@ class Loader:
                 except UNDECODABLE:
                     message = stream.decoder.repair(line, len(stream.messages))
                 size = len(line)
-                stream.messages.append(message)
-                stream.size += size
                 waiting.rows += 1
                 waiting.bytes += size
+                stream.messages.append(message)
+                stream.positions.append(waiting.rows)
+                stream.size += size
                 if len(stream.messages) >= CHUNK_ROWS or stream.size >= CHUNK_BYTES:
                     waiting.convert(stream)
                 if waiting.rows >= most_rows or waiting.bytes >= most_bytes:

@@ -1,6 +1,7 @@
 """What the loader keeps of a stream: its table, its decoder, and the records that wait."""
 
 import logging
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -52,6 +53,7 @@ class Stream:
     new_batch: Callable[[datetime, Spool], Batch]
     text_marks: frozenset[str] = frozenset()  # STRING columns that mark a delete, not the stream's
     messages: list[Any] = field(default_factory=list)  # decoded, not yet in a batch
+    positions: list[int] = field(default_factory=list)  # of `messages` among all that wait
     size: int = 0  # bytes of input that `messages` were
     batch: Batch | None = None
     loaded: int = 0
@@ -60,15 +62,10 @@ class Stream:
     def __post_init__(self) -> None:
         self.decode = self.decoder.decode
 
-    @property
-    def rows(self) -> int:
-        """How many records wait."""
-        return len(self.messages) + (self.batch.rows if self.batch else 0)
-
-    def forget_messages(self, rows: int) -> None:
-        """Forget the decoded records that wait behind the first `rows`."""
-        batched = self.batch.rows if self.batch else 0
-        del self.messages[max(0, rows - batched) :]
+    def forget_messages(self, position: int) -> None:
+        """Forget the decoded records that came behind a position."""
+        kept = bisect_right(self.positions, position)
+        del self.messages[kept:], self.positions[kept:]
 
     def is_text(self, column: str) -> bool:
         """Tell if a column is a STRING."""

@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from singer_sdk.exceptions import MissingKeyPropertiesError, RecordsWithoutSchemaException
 
 from target_bigquery.batch import Batch
@@ -64,7 +66,7 @@ class Waiting:
         self.converted = 0
         self._checkpoints = Checkpoints()
         self._spool: Spool | None = None
-        self._sequence = time.time_ns()
+        self._sequence = time.time_ns()  # of the record before the first that waits
 
     def __bool__(self) -> bool:
         return bool(self.rows or self.activations or self._checkpoints.newest)
@@ -82,10 +84,11 @@ class Waiting:
         if stream.batch is None:
             self._spool = self._spool or Spool()
             stream.batch = stream.new_batch(now, self._spool)
-        stream.batch.add(messages, self._sequence, now)
-        self._sequence += len(messages)
+        sequences = pc.add(pa.array(stream.positions, pa.int64()), self._sequence)
+        stream.batch.add(messages, sequences, now)
         self.converted += len(messages)
         messages.clear()
+        stream.positions.clear()
         stream.size = 0
 
     def convert_all(self) -> None:
@@ -103,9 +106,8 @@ class Waiting:
 
     def add_state(self, state: bytes) -> None:
         """Take a STATE, and note what came before it."""
-        rows = {name: s.rows for name, s in self.streams.items() if s.messages or s.batch}
-        complete = not rows and not self.activations
-        self._checkpoints.add(Checkpoint(state, rows, dict(self.activations), complete))
+        complete = not self.rows and not self.activations
+        self._checkpoints.add(Checkpoint(state, self.rows, dict(self.activations), complete))
         if self._checkpoints.too_many:
             self.convert_all()
             self._checkpoints.settle()
@@ -126,18 +128,18 @@ class Waiting:
         """Forget all behind the newest STATE that has nothing wrong before it; all without one."""
         while (checkpoint := self._checkpoints.newest) is not None:
             try:
-                for name, stream in self.streams.items():
-                    stream.forget_messages(checkpoint.rows.get(name, 0))
+                for stream in self.streams.values():
+                    stream.forget_messages(checkpoint.position)
                     self.convert(stream)
                 break
             except INPUT_ERRORS:
                 self._checkpoints.refuse()
         self.activations = dict(checkpoint.activations) if checkpoint else {}
-        for name, stream in self.streams.items():
-            rows = checkpoint.rows.get(name, 0) if checkpoint else 0
-            stream.forget_messages(rows)
+        position = checkpoint.position if checkpoint else 0
+        for stream in self.streams.values():
+            stream.forget_messages(position)
             if stream.batch is not None:
-                stream.batch.cut(rows)
+                stream.batch.cut(self._sequence + position)
 
     def take(self) -> Flush:
         """Return what waits; nothing does afterwards."""
@@ -153,6 +155,7 @@ class Waiting:
         self.activations.clear()
         self._checkpoints.clear()
         self._spool = None
+        self._sequence += self.rows
         self.rows = self.bytes = 0
         return flush
 
