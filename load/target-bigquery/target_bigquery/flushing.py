@@ -60,10 +60,14 @@ class Flusher:
         """
         try:
             alone = dict(enumerate(batches))
-            begun: list[Future[None]] = []
-            for group in groups([batch for _, batch in batches]):
-                begun += self._begin_together([alone.pop(number) for number in group])
-            _finish([*begun, *self._begin(self._load, alone.values())])
+            small = [
+                [alone.pop(number) for number in group]
+                for group in groups([batch for _, batch in batches])
+            ]
+            begun = self._begin(self._load, alone.values())
+            for group in small:
+                begun += self._begin_together(group)
+            _finish(begun)
         finally:
             for _, batch in batches:
                 batch.close()
