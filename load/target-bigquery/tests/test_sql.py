@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
+import pyarrow as pa
 import pytest
 
 from sandbox.singer import INTEGER, MOMENT, NUMBER, OBJECT, TEXT, decimal, schema
@@ -93,7 +94,8 @@ class Case:
         lines = [{"type": "RECORD", "stream": "s", "record": record} for record in self.records]
         spool = Spool()
         batch = stream.new_batch(now, spool)
-        batch.add([stream.decode(json.dumps(line).encode()) for line in lines], 1, now)
+        messages = [stream.decode(json.dumps(line).encode()) for line in lines]
+        batch.add(messages, pa.array(range(len(messages))), now)
         load = batch.described(replace(stream.load, staging="`project.dataset._sdc_staging_s_1`"))
         statement = merge if stream.upsert else append
         parts, staged = batch.parts(), batch.staged_columns()
