@@ -16,6 +16,7 @@ from google.cloud import bigquery
 
 from target_bigquery.calls import CALL_TIMEOUT, ONCE, PATIENCE, Calls
 from target_bigquery.errors import TargetError
+from target_bigquery.names import LONGEST_TABLE, with_digest
 from target_bigquery.settings import Settings
 
 STAGING_LIFETIME = timedelta(days=1)
@@ -65,7 +66,10 @@ class Datasets:
         """Return how names begin: tables of several datasets can share one for staging."""
         if self.staging == self.target:
             return f"{_STAGING}{table}"
-        return f"{_STAGING}{self.target.dataset_id}-{table}"
+        whose = f"{self.target.dataset_id}-{table}"
+        if len(whose) > LONGEST_TABLE:
+            whose = with_digest(whose, whose, LONGEST_TABLE)
+        return f"{_STAGING}{whose}"
 
 
 def datasets(settings: Settings) -> Datasets:
