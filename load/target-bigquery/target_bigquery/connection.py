@@ -46,8 +46,8 @@ def _credentials(settings: Settings) -> Any:
             )
     except (auth_exceptions.GoogleAuthError, OSError, ValueError, KeyError, TypeError) as error:
         raise TargetError(
-            f"no usable credentials: {one_line(error)}; set credentials_path, credentials_json or "
-            "GOOGLE_APPLICATION_CREDENTIALS"
+            f"no usable credentials: {one_line(error.__cause__ or error)}; set credentials_path, "
+            "credentials_json or GOOGLE_APPLICATION_CREDENTIALS"
         ) from None
     return found
 

@@ -121,7 +121,9 @@ def _opened(
 
     def get() -> bigquery.Dataset | None:
         try:
-            return client.get_dataset(reference, timeout=CALL_TIMEOUT, retry=ONCE)
+            # One that was never reached need not be waited for as long as one that is at work.
+            seconds = min(CALL_TIMEOUT, calls.patience)
+            return client.get_dataset(reference, timeout=seconds, retry=ONCE)
         except exceptions.NotFound:
             return None
 
