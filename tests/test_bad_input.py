@@ -115,7 +115,7 @@ OF_THE_WAREHOUSE = [
     Mistake(
         "credentials with a broken key",
         {**REAL, f"{TARGET}CREDENTIALS_JSON": "{key}"},
-        "no usable credentials: Unable to load PEM file",
+        "Unable to load PEM file",
     ),
     Mistake(
         "no credentials",

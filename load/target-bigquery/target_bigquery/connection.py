@@ -45,8 +45,9 @@ def _credentials(settings: Settings) -> Any:
                 found, settings.impersonate_service_account, SCOPES
             )
     except (auth_exceptions.GoogleAuthError, OSError, ValueError, KeyError, TypeError) as error:
+        why = f" ({one_line(error.__cause__)})" if error.__cause__ else ""
         raise TargetError(
-            f"no usable credentials: {one_line(error.__cause__ or error)}; set credentials_path, "
+            f"no usable credentials: {one_line(error)}{why}; set credentials_path, "
             "credentials_json or GOOGLE_APPLICATION_CREDENTIALS"
         ) from None
     return found

@@ -4,6 +4,7 @@ The names of variant z3z1ma that mean the same are taken, with a notice of the n
 would change what ends up in the tables are refused.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -17,6 +18,7 @@ from singer_sdk import typing as th
 
 from target_bigquery.errors import TargetError
 
+VARIABLE_PREFIX = "TARGET_BIGQUERY_"
 EMULATOR_VARIABLE = "BIGQUERY_EMULATOR_HOST"
 LONGEST_CLUSTERING = 4
 LONGEST_LABEL = 63
@@ -282,10 +284,19 @@ SCHEMA: dict[str, Any] = th.PropertiesList(
     ),
 ).to_dict()
 
-# In this form the SDK leaves a value from the environment as text; `_parsed` reads it.
-for _name in ("write_mode", "missing_properties"):
-    del SCHEMA["properties"][_name]["type"]
-    SCHEMA["properties"][_name]["anyOf"] = [{"type": ["string", "null"]}, {"type": "object"}]
+
+def environment_settings(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return the settings of the environment: text where text may be meant, else what it says."""
+    found: dict[str, Any] = {}
+    for name, declared in SCHEMA["properties"].items():
+        text = environ.get(f"{VARIABLE_PREFIX}{name.upper()}")
+        if text is None:
+            continue
+        found[name] = text
+        if "string" not in declared["type"]:
+            with contextlib.suppress(ValueError):  # then the SDK says what is wrong with it
+                found[name] = json.loads(text.lower())
+    return found
 
 
 def settings(config: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Settings:
@@ -296,7 +307,8 @@ def settings(config: Mapping[str, Any], environ: Mapping[str, str] | None = None
         with variant z3z1ma.
     """
     environ = os.environ if environ is None else environ
-    config = _with_new_names({name: value for name, value in config.items() if value is not None})
+    config = {name: _parsed(name, value) for name, value in config.items() if value is not None}
+    config = _with_new_names(config)
     _refuse_others(config)
     for name, (form, description) in _NAMES.items():
         value = config.get(name)
@@ -382,7 +394,6 @@ _NOT_NEEDED = {
 def _translated(old: str, value: Any) -> Any:
     match old:
         case "upsert":
-            value = _parsed(value)
             if isinstance(value, list):
                 return {**dict.fromkeys(map(str, value), "upsert"), "*": "append"}
             return "upsert" if _flag(old, value) else "append"
@@ -411,7 +422,7 @@ def _refuse_others(config: Mapping[str, Any]) -> None:
             "variant does not do; remove it, or use variant z3z1ma"
         )
     for name, advice in _REFUSED.items():
-        value = _parsed(config.get(name))
+        value = config.get(name)
         if isinstance(value, dict):
             value = any(_truthy(part) for part in value.values())
         if _truthy(value):
@@ -422,13 +433,13 @@ def _truthy(value: Any) -> bool:
     return bool(value) and str(value).lower() not in {"false", "0", "no"}
 
 
-def _parsed(value: Any) -> Any:
+def _parsed(name: str, value: Any) -> Any:
     """Return a value from the environment as what its JSON says, other text as it is."""
     if isinstance(value, str) and value.strip()[:1] in {"{", "["}:
         try:
             return json.loads(value)
         except ValueError as error:
-            raise TargetError(f"not valid JSON in a setting: {error}") from None
+            raise TargetError(f"setting {name!r} is not valid JSON: {error}") from None
     return value
 
 
@@ -439,7 +450,7 @@ def _json_text(value: Any) -> str | None:
 def _modes(
     config: Mapping[str, Any], name: str, default: str, allowed: tuple[str, ...]
 ) -> ByStream[str]:
-    value = _parsed(config.get(name, default))
+    value = config.get(name, default)
     if isinstance(value, Mapping):
         patterns = tuple((pattern, _choice(name, mode, allowed)) for pattern, mode in _flat(value))
         return ByStream(patterns, default)
@@ -447,7 +458,7 @@ def _modes(
 
 
 def _flags(config: Mapping[str, Any], name: str) -> ByStream[bool]:
-    value = _parsed(config.get(name, False))
+    value = config.get(name, False)
     if isinstance(value, Mapping):
         patterns = tuple((pattern, _flag(name, flag)) for pattern, flag in _flat(value))
         return ByStream(patterns, default=False)
@@ -492,7 +503,7 @@ def _positive(config: Mapping[str, Any], name: str, default: int) -> int:
 
 
 def _labels(value: Any) -> dict[str, str]:
-    value = _parsed(value) or {}
+    value = value or {}
     if not isinstance(value, Mapping):
         raise TargetError('setting \'job_labels\' must be an object such as {"team": "data"}')
     key_form, value_form = _LABEL
@@ -509,7 +520,6 @@ def _labels(value: Any) -> dict[str, str]:
 
 
 def _clustering(value: Any) -> ByStream[tuple[str, ...] | None]:
-    value = _parsed(value)
     if value is None:
         return ByStream((), None)
     if isinstance(value, Mapping):
@@ -530,7 +540,6 @@ def _columns(value: Any) -> tuple[str, ...]:
 
 
 def _partitioning(value: Any) -> ByStream[Partitioning | None]:
-    value = _parsed(value)
     if value is None:
         return ByStream((), None)
     if not isinstance(value, Mapping):

@@ -15,13 +15,14 @@ from singer_sdk.exceptions import (
     MissingKeyPropertiesError,
     RecordsWithoutSchemaException,
 )
+from singer_sdk.helpers._classproperty import classproperty
 from singer_sdk.helpers.capabilities import CapabilitiesEnum, PluginCapabilities
 from singer_sdk.io_base import SingerReader
 
 from target_bigquery.errors import TargetError
 from target_bigquery.loader import Loader
 from target_bigquery.reader import Waker, blocks
-from target_bigquery.settings import SCHEMA, settings
+from target_bigquery.settings import SCHEMA, environment_settings, settings
 
 # Ctrl-C reaches all processes of a terminal, and then Meltano sends each of its own a SIGTERM: that
 # is no second wish of the user. It comes within milliseconds, on a busy machine within a second.
@@ -47,6 +48,11 @@ class TargetBigQuery(Target):
         self._waker: Waker | None = None
         self._loader: Loader | None = None
         super().__init__(**options, message_reader=_Lines(self))
+
+    @classproperty
+    def _env_var_config(cls) -> dict[str, Any]:  # noqa: N805
+        """Read the environment: the SDK takes text that may be several types for one of them."""
+        return environment_settings(os.environ)
 
     @classmethod
     def append_builtin_config(cls, config_jsonschema: dict[str, Any]) -> None:

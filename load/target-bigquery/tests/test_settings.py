@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from target_bigquery.errors import TargetError
-from target_bigquery.settings import Partitioning, Settings, settings
+from target_bigquery.settings import Partitioning, Settings, environment_settings, settings
 
 BASE = {"project": "p", "dataset": "d"}
 
@@ -120,3 +120,31 @@ def test_what_is_refused(config: dict[str, Any], says: str) -> None:
 
 def test_falsy_settings_of_the_other_variant_are_no_reason_to_refuse() -> None:
     read(overwrite=False, generate_view="false", column_name_transforms={"lower": False})
+
+
+def test_settings_of_the_environment_are_what_their_text_says() -> None:
+    texts = {
+        "PROJECT": "p",
+        "DATASET": "d",
+        "ORDER_BY_STRING": '{"s*": true}',
+        "UPSERT": '["a", "b"]',
+        "CLUSTERING": "x,y",
+        "CREDENTIALS_JSON": '{"type": "k"}',
+        "FLUSH_ROWS": "5",
+        "ADD_RECORD_METADATA": "False",
+    }
+    environ = {f"TARGET_BIGQUERY_{name}": text for name, text in texts.items()}
+    found = settings(environment_settings(environ), {})
+    assert [found.order_by_string.of(name) for name in ("s1", "x")] == [True, False]
+    assert [found.write_mode.of(name) for name in ("a", "c")] == ["upsert", "append"]
+    assert found.clustering.of("any") == ("x", "y")
+    assert found.credentials_json == '{"type": "k"}'
+    assert (found.flush_rows, found.add_record_metadata) == (5, False)
+
+
+@pytest.mark.parametrize("name", ["CREDENTIALS_JSON", "CLUSTERING", "ORDER_BY_STRING"])
+def test_a_setting_of_broken_json_is_named_and_not_shown(name: str) -> None:
+    environ = {"TARGET_BIGQUERY_PROJECT": "p", "TARGET_BIGQUERY_DATASET": "d"}
+    with pytest.raises(TargetError, match=f"setting '{name.lower()}' is not valid JSON") as why:
+        settings(environment_settings({**environ, f"TARGET_BIGQUERY_{name}": '{"hidden'}), {})
+    assert "hidden" not in str(why.value)
