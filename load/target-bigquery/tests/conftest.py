@@ -144,7 +144,7 @@ def dataset(
 def judged(pytestconfig: pytest.Config) -> Iterator[Callable[[str, Mapping[str, Any]], None]]:
     """Keep for `make test-sql` what the loader asks in this process, with the tables' columns then.
 
-    A line of JSON for each statement. The columns are those of the answers that the loader gets.
+    A line of JSON for each statement. The columns are those that the loader sends and gets.
     """
     schemas: dict[str, list[tuple[str, str]]] = {}
     found: list[str] = []
@@ -153,15 +153,20 @@ def judged(pytestconfig: pytest.Config) -> Iterator[Callable[[str, Mapping[str, 
     def judge(sql: str, tables: Mapping[str, Any]) -> None:
         found.append(json.dumps({"sql": sql, "tables": tables}))
 
+    def note(table: Any, schema: Iterable[bigquery.SchemaField]) -> None:
+        path = f"{table.project}.{table.dataset_id}.{table.table_id}"
+        schemas[path] = [(field.name, field.field_type) for field in schema]
+
     def noting(call: Callable[..., Any], part: str) -> Callable[..., Any]:
         def wrapper(client: bigquery.Client, *args: Any, **options: Any) -> Any:
-            result = call(client, *args, **options)
+            # Of what is asked too: it may be done, and the answer get lost.
             if part == "loaded":
-                table, schema = args[1], options["job_config"].schema
-            else:
-                table, schema = result, result.schema
-            path = f"{table.project}.{table.dataset_id}.{table.table_id}"
-            schemas[path] = [(field.name, field.field_type) for field in schema]
+                note(args[1], options["job_config"].schema)
+            elif isinstance(args[0], bigquery.Table):
+                note(args[0], args[0].schema)
+            result = call(client, *args, **options)
+            if part == "answer":
+                note(result, result.schema)
             return result
 
         return wrapper
