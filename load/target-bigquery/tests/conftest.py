@@ -140,6 +140,21 @@ def dataset(
     client.close()  # type: ignore[no-untyped-call]
 
 
+def noting(note: Callable[..., None], call: Callable[..., Any], part: str) -> Callable[..., Any]:
+    def wrapper(client: bigquery.Client, *args: Any, **options: Any) -> Any:
+        # Of what is asked too: it may be done, and the answer get lost.
+        if part == "loaded":
+            note(args[1], options["job_config"].schema)
+        elif isinstance(args[0], bigquery.Table):
+            note(args[0], args[0].schema)
+        result = call(client, *args, **options)
+        if part == "answer":
+            note(result, result.schema)
+        return result
+
+    return wrapper
+
+
 @pytest.fixture(autouse=True, scope="session")
 def judged(pytestconfig: pytest.Config) -> Iterator[Callable[[str, Mapping[str, Any]], None]]:
     """Keep for `make test-sql` what the loader asks in this process, with the tables' columns then.
@@ -157,20 +172,6 @@ def judged(pytestconfig: pytest.Config) -> Iterator[Callable[[str, Mapping[str, 
         path = f"{table.project}.{table.dataset_id}.{table.table_id}"
         schemas[path] = [(field.name, field.field_type) for field in schema]
 
-    def noting(call: Callable[..., Any], part: str) -> Callable[..., Any]:
-        def wrapper(client: bigquery.Client, *args: Any, **options: Any) -> Any:
-            # Of what is asked too: it may be done, and the answer get lost.
-            if part == "loaded":
-                note(args[1], options["job_config"].schema)
-            elif isinstance(args[0], bigquery.Table):
-                note(args[0], args[0].schema)
-            result = call(client, *args, **options)
-            if part == "answer":
-                note(result, result.schema)
-            return result
-
-        return wrapper
-
     def noted(client: bigquery.Client, sql: str, **options: Any) -> Any:
         if "job_id" in options:  # the loader's; tests give none
             paths = set(re.findall("`([^`]+[.][^`]+[.][^`]+)`", sql)) & schemas.keys()
@@ -179,9 +180,11 @@ def judged(pytestconfig: pytest.Config) -> Iterator[Callable[[str, Mapping[str, 
 
     with pytest.MonkeyPatch.context() as patch:
         for name in ("create_table", "get_table", "update_table"):
-            patch.setattr(bigquery.Client, name, noting(getattr(bigquery.Client, name), "answer"))
+            patch.setattr(
+                bigquery.Client, name, noting(note, getattr(bigquery.Client, name), "answer")
+            )
         load = bigquery.Client.load_table_from_file
-        patch.setattr(bigquery.Client, "load_table_from_file", noting(load, "loaded"))
+        patch.setattr(bigquery.Client, "load_table_from_file", noting(note, load, "loaded"))
         patch.setattr(bigquery.Client, "query", noted)
         yield judge
     path = pytestconfig.cache.mkdir("statements") / "target-bigquery.jsonl"
