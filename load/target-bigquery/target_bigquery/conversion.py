@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from target_bigquery.column_types import BigQueryType
 from target_bigquery.names import LONGEST_COLUMN, with_digest
+from target_bigquery.partitions import ARRIVAL
 
 KEPT_SUFFIX = "_text"
-INGESTION_TIME = "_PARTITIONTIME"
 _NUMBERS = {"BIGNUMERIC", "FLOAT64", "INT64", "NUMERIC"}
 _CASTS = {
     "BIGNUMERIC": _NUMBERS,
@@ -54,7 +54,7 @@ class Kept(NamedTuple):
 
 def column_sql(name: str) -> str:
     """Return a column's name as SQL has it; a pseudo-column is none to be quoted."""
-    return name if name == INGESTION_TIME else f"`{name}`"
+    return name if name == ARRIVAL else f"`{name}`"
 
 
 def as_text(column: str, kind: BigQueryType) -> str:

@@ -6,7 +6,7 @@ what that means for the tests.
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import IO, Any
@@ -18,8 +18,7 @@ from google.cloud import bigquery
 
 from target_bigquery.column_types import NUMERIC, BigQueryType
 from target_bigquery.connection import connect
-from target_bigquery.marks import Mark
-from target_bigquery.settings import Partitioning, Settings
+from target_bigquery.settings import Settings
 from target_bigquery.tables import NewColumn, TablePlan
 from target_bigquery.warehouse import SMALL_FILE, Warehouse, field
 
@@ -75,10 +74,8 @@ class EmulatedWarehouse(Warehouse):
         name: str,
         columns: Iterable[NewColumn],
         *,
-        mark: Mark | None = None,
-        renamed: Mapping[str, str] | None = None,
         clustering: Iterable[str] = (),
-        partitioning: Partitioning | None = None,
+        **options: Any,
     ) -> None:
         """Make a table; its BIGNUMERIC columns come afterwards, as they can't be made with it."""
         columns = list(columns)
@@ -87,10 +84,8 @@ class EmulatedWarehouse(Warehouse):
         super().create_table(
             name,
             [column for column in columns if column not in later],
-            mark=mark,
-            renamed=renamed,
             clustering=[column for column in clustering if column not in names],
-            partitioning=partitioning,
+            **options,
         )
         if later:
             self.change_table(name, TablePlan((), tuple(later)))

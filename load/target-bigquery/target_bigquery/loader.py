@@ -18,7 +18,6 @@ import msgspec
 from singer_sdk import metrics
 from singer_sdk.exceptions import RecordsWithoutSchemaException
 
-from target_bigquery.batch import Batch
 from target_bigquery.emulator import open_warehouse
 from target_bigquery.errors import TargetError, one_line
 from target_bigquery.flushing import Flusher
@@ -34,7 +33,7 @@ from target_bigquery.messages import (
 )
 from target_bigquery.settings import Settings
 from target_bigquery.streams import Stream, open_stream
-from target_bigquery.waiting import INPUT_ERRORS, Waiting
+from target_bigquery.waiting import INPUT_ERRORS, Flush, Waiting
 
 CHUNK_ROWS = 512  # what fits into the processor's cache: 8,192 took a third more time
 CHUNK_BYTES = 8 << 20
@@ -145,10 +144,7 @@ class Loader:
         self._since = None
         flush = self._waiting.take()
         if flush:
-            self._flushing = self._worker.submit(
-                self._commit, flush.batches, flush.activations, flush.state
-            )
-            self._flushing.add_done_callback(lambda _: flush.close())
+            self._flushing = self._worker.submit(self._commit, flush)
             self._flushing.add_done_callback(lambda _: self._wake())
         else:
             flush.close()
@@ -284,18 +280,16 @@ class Loader:
         self._waiting.streams[name] = opened.stream
         self._table_names.append(opened.stream.table)
 
-    def _commit(
-        self,
-        batches: list[tuple[Stream, Batch]],
-        activations: list[tuple[Stream, int]],
-        state: bytes | None,
-    ) -> None:
+    def _commit(self, flush: Flush) -> None:
         """Load and merge what a flush has, then let its STATE out: the second thread's work."""
         started = time.monotonic()
-        self._flusher.commit(batches, activations)
-        if state is not None:
-            self._emit(state)
-        self._report(batches, time.monotonic() - started)
+        try:
+            self._flusher.commit(flush.batches, flush.activations)
+        finally:
+            flush.close()
+        if flush.state is not None:
+            self._emit(flush.state)
+        self._report(flush.batches, time.monotonic() - started)
 
     def _report(self, batches: list[tuple[Stream, Any]], seconds: float) -> None:
         for stream, batch in batches:

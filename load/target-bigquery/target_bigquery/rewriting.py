@@ -16,7 +16,6 @@ from google.cloud import bigquery
 
 from target_bigquery.column_types import CLUSTERABLE
 from target_bigquery.conversion import (
-    INGESTION_TIME,
     Conversion,
     Kept,
     column_sql,
@@ -26,6 +25,7 @@ from target_bigquery.conversion import (
     select,
 )
 from target_bigquery.errors import TargetError
+from target_bigquery.partitions import ARRIVAL, stored_partitions
 from target_bigquery.warehouse import Warehouse
 
 # https://cloud.google.com/bigquery/docs/reference/rest/v2/tables#Table, without what it only tells
@@ -112,7 +112,7 @@ def _fill(
     columns = [field.name for field in table.schema]
     by_ingestion = table.time_partitioning and table.time_partitioning.field is None
     if by_ingestion and warehouse.writes_ingestion_time:
-        columns.insert(0, INGESTION_TIME)
+        columns.insert(0, ARRIVAL)
     rows = select(warehouse.path(table.table_id), columns, conversions, kept, condition)
     columns += [name for name, new in kept.values() if new]
     warehouse.fill(other, [column_sql(column) for column in columns], rows)
@@ -147,14 +147,10 @@ def _sees_some_rows_only(job: Any) -> bool:
 
 def _condition(table: bigquery.Table) -> str:
     """Return what satisfies `require_partition_filter` and leaves no row out."""
-    partitioning = table.time_partitioning or table.range_partitioning
-    resource = table.to_api_repr()
-    required = resource.get("requirePartitionFilter") or (
-        resource.get("timePartitioning") or {}
-    ).get("requirePartitionFilter")
-    if not partitioning or not required:
+    partitions = stored_partitions(table.to_api_repr())
+    if partitions is None or not partitions.filtered:
         return ""
-    column = column_sql(partitioning.field or INGESTION_TIME)
+    column = column_sql(partitions.column)
     return f" WHERE {column} IS NOT NULL OR {column} IS NULL"
 
 
